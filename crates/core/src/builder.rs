@@ -1,0 +1,44 @@
+//! The builder: from changes to touched documents, and from keys to documents.
+
+use async_trait::async_trait;
+
+use crate::change::{Change, Position};
+use crate::document::Document;
+use crate::error::{Error, Result};
+use crate::key::DocId;
+use crate::log::{FanOut, Touch};
+use crate::name::CollectionName;
+
+/// Turns changes into touches and keys into documents. A pure function of the rows it reads; touches no engine.
+#[async_trait]
+pub trait Builder: Send + Sync {
+    /// The documents these changes touch: each at most once, in order of their keys. A change that reaches more
+    /// documents than fit a batch becomes a [`Touch::FanOut`]; a touched table becomes [`Touch::Scan`]s.
+    async fn affected(&self, changes: &[Change], at_least: &Position) -> Result<Vec<Touch>>;
+
+    /// The next chunk of a fan-out: touches (nested fan-outs among them), and the fan-out that is left, if any.
+    async fn expand(&self, fan_out: &FanOut) -> Result<(Vec<Touch>, Option<FanOut>)>;
+
+    /// Builds these documents of one collection from one snapshot: one outcome for each id, in their order.
+    ///
+    /// Two builds of the same rows are byte-identical. An error is one of the whole batch (the source is away);
+    /// what concerns one document is [`Built::Rejected`].
+    async fn build(&self, collection: &CollectionName, ids: &[DocId]) -> Result<Vec<Built>>;
+
+    /// Up to `n` ids of a collection after `after`, in the source's key order. Fewer than `n` means the end.
+    async fn scan(&self, collection: &CollectionName, after: Option<&DocId>, n: usize) -> Result<Vec<DocId>>;
+
+    /// How many root rows a collection has, perhaps an estimate: for progress only.
+    async fn count(&self, collection: &CollectionName) -> Result<u64>;
+}
+
+/// What became of one key.
+#[derive(Debug)]
+pub enum Built {
+    /// The document as its rows are now.
+    Document(Document),
+    /// Its root row does not exist: the document must not either.
+    Gone,
+    /// It cannot be built ([`crate::Fault::Poison`]): a dead letter.
+    Rejected(Error),
+}

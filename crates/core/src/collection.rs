@@ -1,0 +1,194 @@
+//! Collections: a document type as the configuration defines it, resolved against the source's schema.
+//!
+//! Joins form a tree of [`Node`]s; node 0 is the root table. The documents' shape is a tree of [`Field`]s that refers
+//! to nodes. Both are closed: everything named here exists and was checked.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::change::Watched;
+use crate::field::FieldType;
+use crate::name::{CollectionName, Language, SourceName, TableName};
+use crate::source::TableSchema;
+
+/// A document type: root table, joins, fields, language, readers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Collection {
+    /// Its name.
+    pub name: CollectionName,
+    /// Where its rows live.
+    pub source: SourceName,
+    /// The join tree; node 0 is the root table, a parent comes before its children.
+    pub nodes: Vec<Node>,
+    /// The schema of the root table.
+    pub root: TableSchema,
+    /// The documents' fields, in the order of the configuration.
+    pub fields: Vec<Field>,
+    /// The language of its documents.
+    pub language: Language,
+    /// Who may read a document.
+    pub readers: ReadersRule,
+}
+
+/// A place in [`Collection::nodes`].
+pub type NodeId = usize;
+
+/// A table in the join tree.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// What the configuration calls it: the alias, or the table's name.
+    pub alias: String,
+    /// The table.
+    pub table: TableName,
+    /// The table's primary key.
+    pub key: Vec<String>,
+    /// The node it is joined to; `None` for the root.
+    pub parent: Option<NodeId>,
+    /// Pairs (column of the parent, column of this table) that must be equal. Empty for the root.
+    pub on: Vec<(String, String)>,
+    /// Whether several rows may match one row of the parent.
+    pub many: bool,
+    /// The order of the rows of one parent; the primary key breaks ties, and is the order without any.
+    /// A node behind a link table may be ordered by the link's columns: then the order stands on the link's node.
+    pub order: Vec<OrderBy>,
+}
+
+impl Node {
+    /// The parent's columns that the join compares, in order.
+    pub fn parent_columns(&self) -> Vec<String> {
+        self.on.iter().map(|(parent, _)| parent.clone()).collect()
+    }
+
+    /// This table's columns that the join compares, in order.
+    pub fn own_columns(&self) -> Vec<String> {
+        self.on.iter().map(|(_, own)| own.clone()).collect()
+    }
+}
+
+/// A column to order by. Values compare by [`crate::Value`]'s order; NULL first, last when descending.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderBy {
+    /// The column.
+    pub column: String,
+    /// From the largest down.
+    pub descending: bool,
+}
+
+/// A field of a document or of an object inside it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Field {
+    /// Its name, without dots.
+    pub name: String,
+    /// What it holds.
+    pub content: Content,
+}
+
+/// What a field holds. Column names are those of the node whose object the field belongs to, unless a node is named.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Content {
+    /// A column's value.
+    Column {
+        /// The column.
+        column: String,
+        /// The field's type.
+        #[serde(flatten)]
+        kind: FieldType,
+        /// The column holds an array (JSON, where the source has no arrays): the field has each of its values.
+        array: bool,
+    },
+    /// Members of a JSON column, as an object of declared fields; `column` of the inner fields is the member's name.
+    Json {
+        /// The column.
+        column: String,
+        /// The members, each [`Content::Column`] or [`Content::Json`].
+        fields: Vec<Field>,
+    },
+    /// The joined row of a to-one join, as an object; absent when there is none.
+    /// The joined rows of a to-many join, as an array of objects; empty when there is none.
+    Joined {
+        /// The joined node. It may lie behind a link node that has no fields of its own.
+        node: NodeId,
+        /// Whether it is an array.
+        many: bool,
+        /// The object's fields.
+        fields: Vec<Field>,
+    },
+    /// One column of the joined row or rows, without an object around it; NULLs are left out of an array.
+    Values {
+        /// The joined node.
+        node: NodeId,
+        /// Whether it is an array.
+        many: bool,
+        /// The column there.
+        column: String,
+        /// The field's type.
+        #[serde(flatten)]
+        kind: FieldType,
+    },
+}
+
+/// Who may read a document.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReadersRule {
+    /// Everybody, without a key too.
+    Public,
+    /// The readers listed in an array column of the root (JSON text where the source has no arrays). NULL or empty: nobody.
+    Column(String),
+    /// The values of a column of joined rows. No row: nobody.
+    Joined {
+        /// The joined node.
+        node: NodeId,
+        /// The column there.
+        column: String,
+    },
+}
+
+impl Collection {
+    /// The tables this collection reads, each with the columns that routing needs, sorted by name.
+    pub fn watched(&self) -> Vec<Watched> {
+        let mut tables: BTreeMap<&TableName, Watched> = BTreeMap::new();
+        for (at, node) in self.nodes.iter().enumerate() {
+            let entry = tables.entry(&node.table).or_insert_with(|| Watched {
+                table: node.table.clone(),
+                key: node.key.clone(),
+                columns: Vec::new(),
+            });
+            entry.columns.extend(node.own_columns());
+            // A parent's join columns: its children's rows lead up to it by them, and when they change the document does.
+            entry.columns.extend(
+                self.nodes
+                    .iter()
+                    .filter(|child| child.parent == Some(at))
+                    .flat_map(Node::parent_columns),
+            );
+        }
+        let mut watched: Vec<Watched> = tables.into_values().collect();
+        for table in &mut watched {
+            table.columns.sort();
+            table.columns.dedup();
+            let key = table.key.clone();
+            table.columns.retain(|column| !key.contains(column));
+        }
+        watched
+    }
+
+    /// A short text that changes when the definition does in a way that changes documents or where they lie: an edited
+    /// definition is scanned again.
+    pub fn fingerprint(&self) -> String {
+        let definition = serde_json::json!({
+            "root": self.root.name, "key": self.root.primary_key, "nodes": self.nodes,
+            "fields": self.fields, "language": self.language, "readers": self.readers,
+        });
+        format!("{:016x}", fnv1a(definition.to_string().as_bytes()))
+    }
+}
+
+/// FNV-1a, 64 bits (the Fowler–Noll–Vo hash, offset basis 0xcbf29ce484222325, prime 0x100000001b3).
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}

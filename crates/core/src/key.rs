@@ -1,0 +1,171 @@
+//! Keys: what names a row in its table, and a document in its collection.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::name::{CollectionName, TableName};
+use crate::value::Value;
+
+/// The primary key of a row: its parts in the order of the table's primary key. Never empty, never NULL.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Key(pub Arc<[Value]>);
+
+impl Key {
+    /// A key of these parts, in the order of the table's primary key.
+    pub fn new(parts: impl Into<Arc<[Value]>>) -> Self {
+        Key(parts.into())
+    }
+
+    /// The parts, in the order of the table's primary key.
+    pub fn parts(&self) -> &[Value] {
+        &self.0
+    }
+}
+
+/// A row, named.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RowKey {
+    /// The table.
+    pub table: TableName,
+    /// The row's primary key.
+    pub key: Key,
+}
+
+/// A document's `_id`: the parts of its root row's key, joined by `,`, with `\` before `,` and `\`.
+///
+/// Two keys of one table never share an id. At most [`DocId::MAX_BYTES`] long.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DocId(Arc<str>);
+
+impl DocId {
+    /// The longest id an engine takes, in bytes of UTF-8.
+    pub const MAX_BYTES: usize = 512;
+
+    /// An id as it came from outside, or from our own state. Only its length and emptiness are checked.
+    pub fn parse(id: &str) -> Result<Self> {
+        if id.is_empty() || id.len() > Self::MAX_BYTES {
+            let message = format!(
+                "a document's _id has 1 to {} bytes, this one {}",
+                Self::MAX_BYTES,
+                id.len()
+            );
+            return Err(Error::poison("bad_id", message));
+        }
+        Ok(DocId(id.into()))
+    }
+
+    /// The id of the document whose root row has this key. Poison when a part is NULL or the id would be empty or too long.
+    pub fn of(key: &Key) -> Result<Self> {
+        let mut id = String::new();
+        for (at, part) in key.parts().iter().enumerate() {
+            if part.is_null() {
+                return Err(Error::poison(
+                    "null_key",
+                    "a part of the row's key is NULL, so the row cannot be named",
+                ));
+            }
+            if at > 0 {
+                id.push(',');
+            }
+            for c in part.to_string().chars() {
+                if matches!(c, ',' | '\\') {
+                    id.push('\\');
+                }
+                id.push(c);
+            }
+        }
+        DocId::parse(&id)
+    }
+
+    /// The texts of the key's parts, unescaped: the inverse of [`DocId::of`] up to the parts' types, which the source
+    /// knows from its columns.
+    pub fn parts(&self) -> Vec<String> {
+        let mut parts = vec![String::new()];
+        let mut escaped = false;
+        for c in self.0.chars() {
+            let part = parts.last_mut().expect("there is always one part");
+            match c {
+                _ if escaped => {
+                    part.push(c);
+                    escaped = false;
+                }
+                '\\' => escaped = true,
+                ',' => parts.push(String::new()),
+                c => part.push(c),
+            }
+        }
+        parts
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for DocId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A document, named: what the change log holds and the builder builds.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DocKey {
+    /// The collection.
+    pub collection: CollectionName,
+    /// The document's id inside it.
+    pub id: DocId,
+}
+
+impl fmt::Display for DocKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.collection, self.id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn key(parts: &[&str]) -> Key {
+        Key::new(parts.iter().map(|part| Value::text(part)).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn ids_of_composite_keys() {
+        let cases = [
+            (vec!["7"], "7"),
+            (vec!["a", "b"], "a,b"),
+            (vec!["a,b"], "a\\,b"),
+            (vec!["a\\", "b"], "a\\\\,b"),
+            (vec!["", "b"], ",b"),
+        ];
+        for (parts, id) in cases {
+            assert_eq!(DocId::of(&key(&parts)).unwrap().as_str(), id);
+        }
+        assert_eq!(DocId::of(&key(&[""])).unwrap_err().fault(), crate::Fault::Poison);
+        assert_eq!(
+            DocId::of(&Key::new(vec![Value::Null])).unwrap_err().fault(),
+            crate::Fault::Poison
+        );
+        assert_eq!(
+            DocId::of(&key(&[&"x".repeat(513)])).unwrap_err().fault(),
+            crate::Fault::Poison
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn parts_come_back(parts in prop::collection::vec(".{1,20}", 1..4)) {
+            let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+            prop_assert_eq!(DocId::of(&key(&parts)).unwrap().parts(), parts);
+        }
+    }
+}

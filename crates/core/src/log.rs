@@ -1,0 +1,272 @@
+//! The change log: what each index set still has to do, durably.
+//!
+//! Compacted: at most one entry for each document. Touching a document again moves its entry to the tail under a new
+//! number. Numbers are consecutive and their order is the order of commits. A set follows the log from its own
+//! position: the highest number below which nothing of this set is unfinished.
+//!
+//! What is in flight lives in the memory of the set's one owner; durable state is the position and what deviates from
+//! it: scans, retries and dead letters. A new owner builds everything after the position again.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::change::Position;
+use crate::collection::NodeId;
+use crate::error::Result;
+use crate::index_set::{SetState, SetStatus};
+use crate::key::{DocKey, Key};
+use crate::name::{CollectionName, SetName, SourceName};
+use crate::value::Value;
+
+/// A number of the change log. Each document touch draws one; 0 is before the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Seq(pub u64);
+
+impl fmt::Display for Seq {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The version under which a document is written: drawn before its rows are read, so that a higher one never holds
+/// older rows. Strictly increasing in a set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Ticket(pub u64);
+
+impl Ticket {
+    /// The ticket after `last`, at this time: max(last + 1, milliseconds since 1970 × 2²⁰). A state file restored from
+    /// a backup therefore still draws higher tickets than before, as long as the clock does not go back.
+    pub fn after(last: Ticket, now_ms: u64) -> Ticket {
+        Ticket((last.0 + 1).max(now_ms << 20))
+    }
+}
+
+/// Counts the owners a set has had. Only the owner with the current epoch settles.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Epoch(pub u64);
+
+/// What a change asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Touch {
+    /// Build this document again.
+    Document(DocKey),
+    /// Build every document that contains a row, found in chunks.
+    FanOut(FanOut),
+    /// Scan this collection from both sides, in every set.
+    Scan(CollectionName),
+}
+
+/// A change that reaches more documents than fit a batch: a resumable walk from a row up to the documents.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FanOut {
+    /// The collection.
+    pub collection: CollectionName,
+    /// [`crate::Collection::fingerprint`] when it was made: the node's number means something only under it. A
+    /// fan-out of another definition is dropped, because that collection is scanned.
+    pub fingerprint: String,
+    /// The node whose row was touched.
+    pub node: NodeId,
+    /// The row's values of the node's own join columns.
+    pub values: Vec<Value>,
+    /// The last row of the node's parent that was handled, by its key.
+    pub after: Option<Key>,
+}
+
+/// A touched document that a set has not passed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its number.
+    pub seq: Seq,
+    /// The document.
+    pub key: DocKey,
+}
+
+/// What an append did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// The last number drawn so far.
+    pub head: Seq,
+    /// Document touches in this append.
+    pub touched: u64,
+    /// Of these, how many moved an entry that was there already.
+    pub moved: u64,
+}
+
+/// A set, owned. Lost, not shared: when another owner takes over, every call with this one fails with `ownership_lost`.
+#[derive(Clone, Debug)]
+pub struct Owned {
+    /// The set.
+    pub set: SetName,
+    /// This owner's epoch.
+    pub epoch: Epoch,
+    /// The set's position when it was taken over.
+    pub position: Seq,
+}
+
+/// What became of a document that was built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// It is in the engine.
+    Indexed,
+    /// It is not in the engine.
+    Deleted,
+    /// The engine holds a newer state.
+    Superseded,
+    /// It cannot be built or indexed: a dead letter.
+    Dead,
+    /// It is tried again later.
+    Retrying,
+}
+
+/// Why a document is not as it should be: a retry or a dead letter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// The document.
+    pub key: DocKey,
+    /// The touch behind it; 0 when a scan built it.
+    pub seq: Seq,
+    /// The failure's stable code.
+    pub code: String,
+    /// The failure in a sentence, without row values.
+    pub reason: String,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// When to try again, in milliseconds since 1970. `None` for a dead letter.
+    pub next_ms: Option<i64>,
+}
+
+/// Which side of a scan is being walked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    /// The source's keys: finds what is missing or stale.
+    Source,
+    /// The engine's documents: finds what should be gone.
+    Engine,
+}
+
+/// A resumable walk over a collection, for one set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Scan {
+    /// The collection.
+    pub collection: CollectionName,
+    /// The definition it is made under.
+    pub fingerprint: String,
+    /// The side being walked.
+    pub side: Side,
+    /// Walk the engine's side after the source's. Not needed for the first load of an empty index.
+    pub both: bool,
+    /// The last key (or the engine's cursor) that was settled.
+    pub after: Option<String>,
+    /// Documents handled so far, on both sides.
+    pub done: u64,
+    /// Finished.
+    pub finished: bool,
+}
+
+/// What the owner has finished, to be made durable in one transaction.
+#[derive(Clone, Debug, Default)]
+pub struct Settlement {
+    /// The new position: everything up to here is finished. Never below the current one.
+    pub position: Seq,
+    /// The entries this owner built whose numbers lie in (current position, new position], with what became of each.
+    /// Every other number in there was folded into a later one; a number that is neither is an error (`unaccounted`).
+    pub passed: Vec<(Seq, Outcome)>,
+    /// Documents that are in trouble now; replaces what was known of each.
+    pub troubles: Vec<Trouble>,
+    /// Documents that were built by any means and are in order now, with what became of each: their trouble ends.
+    pub healed: Vec<(DocKey, Outcome)>,
+    /// Progress of scans: replaces the scan of that collection.
+    pub scans: Vec<Scan>,
+    /// Documents that scans and retries built (they have no number).
+    pub scanned: u64,
+}
+
+/// The durable state of all sets. One implementation per kind of store.
+#[async_trait]
+pub trait ChangeLog: Send + Sync {
+    /// How far a source was followed.
+    async fn position(&self, source: &SourceName) -> Result<Option<Position>>;
+
+    /// Writes touches and the source's position in one durable transaction: after it returned, the source may be
+    /// acknowledged. Document touches draw numbers in the order given; the caller sends each document at most once and
+    /// sorted by key.
+    async fn append(
+        &self,
+        source: &SourceName,
+        upto: Option<&Position>,
+        touches: &[Touch],
+    ) -> Result<Appended>;
+
+    /// The oldest fan-outs, with their ids.
+    async fn fan_outs(&self, n: usize) -> Result<Vec<(u64, FanOut)>>;
+
+    /// Replaces a fan-out by what is left of it, and appends its touches, in one transaction. Repeating it after a
+    /// crash touches the same documents again, which is harmless.
+    async fn expanded(&self, id: u64, left: Option<&FanOut>, touches: &[Touch]) -> Result<Appended>;
+
+    /// Makes a set known: it follows from the current head, and has a scan for each of these collections. A set that
+    /// is known keeps its position; collections that are new to it or whose fingerprint changed get a scan.
+    async fn register(&self, set: &SetName, collections: &[(CollectionName, String)]) -> Result<()>;
+
+    /// Becomes the set's owner. Any former owner is fenced out from now on.
+    async fn own(&self, set: &SetName, owner: &str) -> Result<Owned>;
+
+    /// A ticket for a batch, higher than any drawn before by this or any former owner, and up to `n` entries with a
+    /// number above `after`, in order of their numbers.
+    async fn take(&self, set: &Owned, after: Seq, n: usize) -> Result<(Ticket, Vec<Entry>)>;
+
+    /// Makes finished work durable in one transaction. Repeating a settlement is refused or harmless, never counted twice.
+    async fn settle(&self, set: &Owned, done: &Settlement) -> Result<()>;
+
+    /// Starts a scan of these collections in a set, from the beginning; a running one is started again.
+    async fn rescan(&self, set: &SetName, collections: &[(CollectionName, String)], both: bool)
+    -> Result<()>;
+
+    /// The scans of a set, finished ones included, by collection.
+    async fn scans(&self, set: &SetName) -> Result<Vec<Scan>>;
+
+    /// Documents whose next attempt is due, oldest first.
+    async fn due(&self, set: &SetName, now_ms: i64, n: usize) -> Result<Vec<Trouble>>;
+
+    /// Retries and dead letters of a set, by collection and document, after the given one.
+    async fn troubles(&self, set: &SetName, after: Option<&DocKey>, n: usize) -> Result<Vec<Trouble>>;
+
+    /// The known trouble of these documents, in their order.
+    async fn trouble_of(&self, set: &SetName, keys: &[DocKey]) -> Result<Vec<Option<Trouble>>>;
+
+    /// Changes a set's state. Halting keeps everything; following resumes where it stopped.
+    async fn set_state(&self, set: &SetName, state: &SetState) -> Result<()>;
+
+    /// All sets with their counters, by name.
+    async fn status(&self) -> Result<Vec<SetStatus>>;
+
+    /// The last number drawn.
+    async fn head(&self) -> Result<Seq>;
+
+    /// Removes entries that every set (retiring ones left out) has passed. Returns how many.
+    async fn forget(&self) -> Result<u64>;
+
+    /// A small named text of ours (progress of a verification, the active set), or `None`.
+    async fn memo(&self, name: &str) -> Result<Option<String>>;
+
+    /// Writes or removes a small named text of ours.
+    async fn set_memo(&self, name: &str, text: Option<&str>) -> Result<()>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tickets_increase_even_when_the_clock_goes_back() {
+        let first = Ticket::after(Ticket(0), 1_000);
+        assert_eq!(first, Ticket(1_000 << 20));
+        assert_eq!(Ticket::after(first, 999), Ticket((1_000 << 20) + 1));
+        assert_eq!(Ticket::after(first, 1_001), Ticket(1_001 << 20));
+    }
+}

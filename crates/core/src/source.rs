@@ -1,0 +1,263 @@
+//! Sources: where rows live.
+//!
+//! A source follows changes, reads rows in one snapshot, and enumerates keys. It never writes the user's tables.
+
+use async_trait::async_trait;
+
+use crate::change::{ChangeBatch, Fetch, Position, Rows, Watched};
+use crate::error::{Error, Result};
+use crate::key::{DocId, Key};
+use crate::name::TableName;
+use crate::value::Value;
+
+/// A database, followed and read.
+#[async_trait]
+pub trait Source: Send + Sync {
+    /// Starts to follow these tables after `from`; from now on when there is no position yet.
+    ///
+    /// After it returned, every change that commits is delivered at least once: keys enumerated afterwards leave no
+    /// gap. Creates what it needs to follow (triggers and the like); repeating it is harmless. Refuses by name, with
+    /// the way on, a position of another identity (`source_changed`) or ahead of the source (`position_ahead`).
+    /// When changes may have been missed since `from` the first batch says so with [`crate::Change::Table`].
+    async fn follow(&self, watched: &[Watched], from: Option<&Position>) -> Result<Box<dyn ChangeFeed>>;
+
+    /// Reads rows and schemas.
+    fn reader(&self) -> &dyn RowReader;
+
+    /// Everything that `check` reports for these tables: each prerequisite, met or not.
+    async fn check(&self, watched: &[Watched]) -> Result<Vec<Finding>>;
+}
+
+/// One stream of changes. Dropping it stops following; nothing is lost by that.
+#[async_trait]
+pub trait ChangeFeed: Send {
+    /// Waits for changes and returns them. Cancel-safe: when the future is dropped, the next call delivers the same.
+    async fn next(&mut self) -> Result<ChangeBatch>;
+
+    /// The changes up to here are durable elsewhere: the source may forget them.
+    async fn acknowledge(&mut self, upto: &Position) -> Result<()>;
+}
+
+/// Reads schemas, keys and rows.
+#[async_trait]
+pub trait RowReader: Send + Sync {
+    /// All tables that can be read, ours left out, sorted by name.
+    async fn tables(&self) -> Result<Vec<TableSchema>>;
+
+    /// Up to `n` keys after `after`, in the source's own key order: the same order at each call. Fewer than `n` means
+    /// the end.
+    async fn scan(&self, table: &TableSchema, after: Option<&Key>, n: usize) -> Result<Vec<Key>>;
+
+    /// How many rows the table has, perhaps an estimate: for progress only.
+    async fn count(&self, table: &TableName) -> Result<u64>;
+
+    /// Opens one consistent view of the whole database, not older than `at_least`. Held as short as possible.
+    async fn snapshot(&self, at_least: Option<&Position>) -> Result<Box<dyn Snapshot>>;
+}
+
+/// One consistent view: every fetch sees the same state of all tables.
+#[async_trait]
+pub trait Snapshot: Send {
+    /// Reads rows. One statement, or a few by size; never one per row.
+    async fn fetch(&mut self, wanted: &Fetch) -> Result<Rows>;
+}
+
+/// A prerequisite and whether it is met.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// A stable snake_case name.
+    pub code: String,
+    /// What it is about: a table, a column, the database.
+    pub subject: String,
+    /// What was found, in a sentence.
+    pub message: String,
+    /// The statement or action that mends it.
+    pub remedy: Option<String>,
+}
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// As it should be.
+    Ok,
+    /// Works, but could be better.
+    Warning,
+    /// Does not work.
+    Error,
+}
+
+/// A table as its source describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableSchema {
+    /// Its name, with its schema where the source has schemas.
+    pub name: TableName,
+    /// In the table's order.
+    pub columns: Vec<Column>,
+    /// The primary key's columns in key order; empty without one.
+    pub primary_key: Vec<String>,
+    /// Declared foreign keys of this table.
+    pub foreign_keys: Vec<ForeignKey>,
+    /// The leading columns of each index, the primary key's and unique constraints' included.
+    pub indexes: Vec<Vec<String>>,
+}
+
+/// A column as its source describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// Its name.
+    pub name: String,
+    /// What its values are.
+    pub kind: ColumnKind,
+    /// Its type as the source spells it.
+    pub declared: String,
+    /// Whether NULL is allowed.
+    pub nullable: bool,
+}
+
+/// What a column's values are, as far as the source declares it. Fields derive their default type from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ColumnKind {
+    /// True and false.
+    Boolean,
+    /// Integers of up to 64 bits.
+    Integer,
+    /// Binary floating point.
+    Double,
+    /// Exact decimals.
+    Decimal,
+    /// Text without a declared limit, likely prose.
+    Text,
+    /// Short text: identifiers, enums, UUIDs, limited columns.
+    Keyword,
+    /// Days, and moments.
+    Date,
+    /// JSON.
+    Json,
+    /// An array of scalars.
+    Array,
+    /// Bytes.
+    Bytes,
+    /// Nothing declared: values of any kind.
+    Any,
+}
+
+/// A declared foreign key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForeignKey {
+    /// The columns of this table.
+    pub columns: Vec<String>,
+    /// The table they refer to.
+    pub table: TableName,
+    /// The columns there, in the same order.
+    pub referenced: Vec<String>,
+}
+
+impl TableSchema {
+    /// The column of this name.
+    pub fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|column| column.name == name)
+    }
+
+    /// The key of the row that a document's id names: the inverse of [`DocId::of`], by the key columns' kinds.
+    /// `None` when the id does not have as many parts as the key: no such row can exist.
+    pub fn key_of(&self, id: &DocId) -> Option<Key> {
+        let parts = id.parts();
+        if parts.len() != self.primary_key.len() {
+            return None;
+        }
+        let kind = |name: &String| self.column(name).map_or(ColumnKind::Any, |column| column.kind);
+        let values = self
+            .primary_key
+            .iter()
+            .zip(parts)
+            .map(|(name, part)| key_value(kind(name), part));
+        Some(Key::new(values.collect::<Vec<_>>()))
+    }
+
+    /// Refuses a table that has no primary key: its rows cannot be named.
+    pub fn require_key(&self) -> Result<()> {
+        if !self.primary_key.is_empty() {
+            return Ok(());
+        }
+        Err(Error::invalid(
+            "no_primary_key",
+            format!(
+                "table `{}` has no primary key, so its rows cannot be named",
+                self.name
+            ),
+        )
+        .with_remedy("declare a primary key on it, or leave it out of every collection"))
+    }
+}
+
+fn key_value(kind: ColumnKind, part: String) -> Value {
+    let text = |part: String| Value::Text(part.into());
+    match kind {
+        ColumnKind::Integer => part.parse().map(Value::Int).unwrap_or_else(|_| text(part)),
+        ColumnKind::Boolean => match part.as_str() {
+            "true" => Value::Bool(true),
+            "false" => Value::Bool(false),
+            digits => digits.parse().map(Value::Int).unwrap_or_else(|_| text(part)),
+        },
+        ColumnKind::Double => part.parse().map(Value::Double).unwrap_or_else(|_| text(part)),
+        ColumnKind::Decimal => Value::Decimal(part.into()),
+        ColumnKind::Bytes => unhex(&part)
+            .map(|bytes| Value::Bytes(bytes.into()))
+            .unwrap_or_else(|| text(part)),
+        ColumnKind::Text
+        | ColumnKind::Keyword
+        | ColumnKind::Date
+        | ColumnKind::Json
+        | ColumnKind::Array
+        | ColumnKind::Any => text(part),
+    }
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    if !text.len().is_multiple_of(2) || !text.is_ascii() {
+        return None;
+    }
+    (0..text.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn keys_come_back_from_ids() {
+        let column = |name: &str, kind| Column {
+            name: name.into(),
+            kind,
+            declared: String::new(),
+            nullable: false,
+        };
+        let table = TableSchema {
+            name: "t".into(),
+            columns: vec![
+                column("a", ColumnKind::Integer),
+                column("b", ColumnKind::Text),
+                column("c", ColumnKind::Bytes),
+            ],
+            primary_key: vec!["a".into(), "b".into(), "c".into()],
+            foreign_keys: vec![],
+            indexes: vec![],
+        };
+        let key = Key::new(vec![
+            Value::Int(-7),
+            Value::text("x,y"),
+            Value::Bytes(vec![0, 255].into()),
+        ]);
+        let id = DocId::of(&key).unwrap();
+        assert_eq!(id.as_str(), "-7,x\\,y,00ff");
+        assert_eq!(table.key_of(&id), Some(key));
+        assert_eq!(table.key_of(&DocId::parse("1").unwrap()), None);
+    }
+}
