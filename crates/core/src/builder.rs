@@ -7,14 +7,14 @@ use crate::document::Document;
 use crate::error::{Error, Result};
 use crate::key::DocId;
 use crate::log::{FanOut, Touch};
-use crate::name::CollectionName;
+use crate::name::{CollectionName, SourceName};
 
 /// Turns changes into touches and keys into documents. A pure function of the rows it reads; touches no engine.
 #[async_trait]
 pub trait Builder: Send + Sync {
-    /// The documents these changes touch: each at most once, in order of their keys. A change that reaches more
+    /// The documents that these changes of a source touch: each at most once, in order of their keys. A change that reaches more
     /// documents than fit a batch becomes a [`Touch::FanOut`]; a touched table becomes [`Touch::Scan`]s.
-    async fn affected(&self, changes: &[Change], at_least: &Position) -> Result<Vec<Touch>>;
+    async fn affected(&self, source: &SourceName, changes: &[Change], upto: &Position) -> Result<Vec<Touch>>;
 
     /// The next chunk of a fan-out: touches (nested fan-outs among them), and the fan-out that is left, if any.
     async fn expand(&self, fan_out: &FanOut) -> Result<(Vec<Touch>, Option<FanOut>)>;

@@ -187,7 +187,7 @@ impl Collection {
 }
 
 /// FNV-1a, 64 bits (the Fowler–Noll–Vo hash, offset basis 0xcbf29ce484222325, prime 0x100000001b3).
-fn fnv1a(bytes: &[u8]) -> u64 {
+pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     })

@@ -40,6 +40,9 @@ pub struct RowKey {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DocId(Arc<str>);
 
+/// Marks a stand-in: in ids, a backslash is only ever followed by `,` or another backslash.
+const STAND_IN: &str = "\\!";
+
 impl DocId {
     /// The longest id an engine takes, in bytes of UTF-8.
     pub const MAX_BYTES: usize = 512;
@@ -78,6 +81,37 @@ impl DocId {
             }
         }
         DocId::parse(&id)
+    }
+
+    /// The id of a row that may not be nameable: [`DocId::of`], or else a stand-in under which the row is reported as a
+    /// dead letter. A stand-in holds the key's beginning and a hash of all of it, so that two rows rarely share one; it
+    /// is never the id of a document.
+    pub fn naming(key: &Key) -> Self {
+        DocId::of(key).unwrap_or_else(|_| {
+            let whole = key
+                .parts()
+                .iter()
+                .map(Value::to_string)
+                .collect::<Vec<_>>()
+                .join(",");
+            let cut = (0..=64.min(whole.len()))
+                .rev()
+                .find(|at| whole.is_char_boundary(*at))
+                .unwrap_or(0);
+            let hash = crate::collection::fnv1a(whole.as_bytes());
+            DocId(format!("{}{STAND_IN}{hash:016x}", whole[..cut].replace('\\', "/")).into())
+        })
+    }
+
+    /// Whether this is a stand-in for a row that cannot be named.
+    pub fn is_stand_in(&self) -> bool {
+        let mut chars = self.0.chars();
+        while let Some(c) = chars.next() {
+            if c == '\\' && chars.next() == Some('!') {
+                return true;
+            }
+        }
+        false
     }
 
     /// The texts of the key's parts, unescaped: the inverse of [`DocId::of`] up to the parts' types, which the source
@@ -159,6 +193,14 @@ mod tests {
             DocId::of(&key(&[&"x".repeat(513)])).unwrap_err().fault(),
             crate::Fault::Poison
         );
+    }
+
+    #[test]
+    fn rows_that_cannot_be_named_have_stand_ins() {
+        let long = DocId::naming(&key(&[&"é".repeat(400)]));
+        assert!(long.is_stand_in() && long.as_str().len() < DocId::MAX_BYTES);
+        assert!(DocId::naming(&Key::new(vec![Value::Null])).is_stand_in());
+        assert!(!DocId::naming(&key(&["a\\!", "\\!"])).is_stand_in());
     }
 
     proptest! {

@@ -127,7 +127,7 @@ pub enum Outcome {
 pub struct Trouble {
     /// The document.
     pub key: DocKey,
-    /// The touch behind it; 0 when a scan built it.
+    /// The touch behind it, which it keeps through retries and scans; 0 when none but a scan ever failed.
     pub seq: Seq,
     /// The failure's stable code.
     pub code: String,
@@ -156,6 +156,10 @@ pub struct Scan {
     pub collection: CollectionName,
     /// The definition it is made under.
     pub fingerprint: String,
+    /// Which start of it this is: every start and restart draws a higher number. Progress that is settled for an
+    /// earlier run is ignored, so that a restart (a touched table, an edited definition) is never overwritten by the
+    /// walk it ended: the owner reads [`ChangeLog::scans`] again before each chunk.
+    pub run: u64,
     /// The side being walked.
     pub side: Side,
     /// Walk the engine's side after the source's. Not needed for the first load of an empty index.
@@ -176,11 +180,16 @@ pub struct Settlement {
     /// The entries this owner built whose numbers lie in (current position, new position], with what became of each.
     /// Every other number in there was folded into a later one; a number that is neither is an error (`unaccounted`).
     pub passed: Vec<(Seq, Outcome)>,
-    /// Documents that are in trouble now; replaces what was known of each.
+    /// Documents that are in trouble now; replaces what was known of each. The touch that failed keeps standing behind
+    /// it until a later touch of the document fails, which makes the former `superseded`. `dead` or `retrying` in
+    /// `passed` without a trouble that stands for that number counts as `superseded` too: a later build ended it.
     pub troubles: Vec<Trouble>,
-    /// Documents that were built by any means and are in order now, with what became of each: their trouble ends.
+    /// Documents that were built by any means and are in order now, with what became of each (`indexed`, `deleted` or
+    /// `superseded`): their trouble ends. The touch behind it counts as `superseded` when the log holds a later touch
+    /// of the document, which has a number of its own; else, after a retry or a scan, by this outcome. Documents without
+    /// known trouble may be named and change nothing. One that is in `troubles` too stays in trouble.
     pub healed: Vec<(DocKey, Outcome)>,
-    /// Progress of scans: replaces the scan of that collection.
+    /// Progress of scans: replaces the scan of that collection, when it is still the same run.
     pub scans: Vec<Scan>,
     /// Documents that scans and retries built (they have no number).
     pub scanned: u64,
@@ -220,7 +229,9 @@ pub trait ChangeLog: Send + Sync {
     /// number above `after`, in order of their numbers.
     async fn take(&self, set: &Owned, after: Seq, n: usize) -> Result<(Ticket, Vec<Entry>)>;
 
-    /// Makes finished work durable in one transaction. Repeating a settlement is refused or harmless, never counted twice.
+    /// Makes finished work durable in one transaction. Repeating the last settlement changes nothing; one that would
+    /// move the position back is refused (`position_behind`), one that passes a number without accounting for it too
+    /// (`unaccounted`).
     async fn settle(&self, set: &Owned, done: &Settlement) -> Result<()>;
 
     /// Starts a scan of these collections in a set, from the beginning; a running one is started again.

@@ -1,0 +1,41 @@
+//! `cargo xtask bench`: builds in release and measures; the figures themselves are the benchmarks' subject.
+
+use clap::{Args, ValueEnum};
+
+use crate::command::{self, Failure};
+use crate::surroundings::Surroundings;
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// What to measure.
+    #[arg(value_enum)]
+    benchmark: Benchmark,
+    /// Passed on to the benchmark.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
+    arguments: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Benchmark {
+    /// First synchronisation: documents per second, CPU per document, memory.
+    Sync,
+    /// From a commit to its acknowledgement and to being found.
+    Latency,
+}
+
+/// Runs one benchmark, with the real data when it is there.
+pub(crate) fn run(around: &Surroundings, options: &Options) -> Result<(), Failure> {
+    let name = match options.benchmark {
+        Benchmark::Sync => "sync",
+        Benchmark::Latency => "latency",
+    };
+    let mut command = around.cargo(&["bench", "--package", "instep", "--bench", name, "--"]);
+    command.args(&options.arguments);
+    match &around.data {
+        Some(folder) => {
+            command.env("INSTEP_DATA", folder);
+        }
+        None => eprintln!("no ../shared/data beside the project: figures on real data are left out"),
+    }
+    command::run(name, &mut command)
+}

@@ -1,0 +1,221 @@
+//! What the tests need beyond Rust: named first, then installed from the system's packages where that is possible.
+//!
+//! Nothing is installed without consent: a person is asked, `--yes` answers for them, and where nobody can be asked
+//! (a pipe, `CI=true`) starting the task is taken as consent, unless `--no-install` says otherwise.
+
+use std::io::{BufRead, Write};
+use std::process::{Command, Stdio};
+
+use crate::command::{self, Failure};
+use crate::surroundings::Audience;
+
+/// Something a test needs that cargo does not bring.
+pub(crate) struct Need {
+    name: &'static str,
+    purpose: &'static str,
+    /// A command that succeeds when the need is met.
+    probe: &'static [&'static str],
+    /// The system packages (Debian's names) that bring it.
+    packages: &'static [&'static str],
+}
+
+/// Builds the bundled SQLite; nothing works without it.
+pub(crate) const C_COMPILER: Need = Need {
+    name: "a C compiler",
+    purpose: "builds the bundled SQLite",
+    probe: &["cc", "--version"],
+    packages: &["gcc", "libc6-dev"],
+};
+
+/// Runs the official search clients against the gateway; without it their tests are skipped.
+pub(crate) const PYTHON: Need = Need {
+    name: "Python 3 with venv",
+    purpose: "runs the official search clients",
+    probe: &["python3", "-c", "import venv, ensurepip"],
+    packages: &["python3", "python3-venv"],
+};
+
+/// What to do about missing needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Consent {
+    /// Install without a question.
+    Given,
+    /// Ask the person at the terminal.
+    Ask,
+    /// Leave the system as it is.
+    Refused,
+}
+
+impl Consent {
+    /// A refusal wins over everything, `--yes` over the question, and a machine cannot be asked.
+    pub(crate) fn decide(yes: bool, no_install: bool, audience: Audience) -> Self {
+        match (no_install, yes, audience) {
+            (true, _, _) => Self::Refused,
+            (false, true, _) | (false, false, Audience::Machine) => Self::Given,
+            (false, false, Audience::Person) => Self::Ask,
+        }
+    }
+}
+
+impl Need {
+    /// Whether the machine has it now.
+    pub(crate) fn is_met(&self) -> bool {
+        succeeds(self.probe)
+    }
+}
+
+/// Names every need and its state, then installs the missing ones if there is consent and a way.
+///
+/// A need that is still missing afterwards is not an error here: the caller knows which ones it can do without.
+pub(crate) fn provide(needs: &[&Need], consent: Consent) -> Result<(), Failure> {
+    eprintln!("needed beyond Rust:");
+    let mut missing = Vec::new();
+    for need in needs {
+        let met = need.is_met();
+        eprintln!(
+            "  {:<20} {:<34} {}",
+            need.name,
+            format!("({})", need.purpose),
+            if met { "present" } else { "MISSING" }
+        );
+        if !met {
+            missing.push(*need);
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let packages: Vec<&str> = missing.iter().flat_map(|need| need.packages).copied().collect();
+    let Some(installer) = Installer::find() else {
+        eprintln!(
+            "cannot install them here (no apt-get, or neither root nor sudo); by hand: {}",
+            packages.join(" ")
+        );
+        return Ok(());
+    };
+    let agreed = match consent {
+        Consent::Given => true,
+        Consent::Refused => false,
+        Consent::Ask => ask(&format!("install {} with apt-get?", packages.join(" "))),
+    };
+    if agreed {
+        installer.install(&packages)
+    } else {
+        Ok(())
+    }
+}
+
+/// How system packages are installed on this machine.
+#[derive(Clone, Copy)]
+enum Installer {
+    Root,
+    Sudo,
+}
+
+impl Installer {
+    fn find() -> Option<Self> {
+        if !succeeds(&["apt-get", "--version"]) {
+            return None;
+        }
+        let id = Command::new("id").arg("-u").stdin(Stdio::null()).output().ok()?;
+        if id.stdout.trim_ascii() == b"0" {
+            return Some(Self::Root);
+        }
+        // Without `-n` a task nobody watches would wait for a password for ever.
+        let works = succeeds(&["sudo", "-n", "true"]);
+        works.then_some(Self::Sudo)
+    }
+
+    fn install(self, packages: &[&str]) -> Result<(), Failure> {
+        // The lists of a fresh container are empty, so they are fetched first.
+        command::run("package lists", &mut self.apt_get(&["update", "-qq"]))?;
+        let mut arguments = vec!["install", "-y", "-qq", "--no-install-recommends"];
+        arguments.extend(packages);
+        command::run("packages", &mut self.apt_get(&arguments))
+    }
+
+    fn apt_get(self, arguments: &[&str]) -> Command {
+        let mut command = match self {
+            Self::Root => Command::new("env"),
+            Self::Sudo => {
+                let mut sudo = Command::new("sudo");
+                sudo.args(["-n", "env"]);
+                sudo
+            }
+        };
+        command
+            .args(["DEBIAN_FRONTEND=noninteractive", "apt-get"])
+            .args(arguments)
+            .stdin(Stdio::null());
+        command
+    }
+}
+
+fn ask(question: &str) -> bool {
+    eprint!("{question} [Y/n] ");
+    // A prompt that cannot be shown is answered below like any other: by what is read, or no.
+    let _shown = std::io::stderr().flush();
+    let mut answer = String::new();
+    match std::io::stdin().lock().read_line(&mut answer) {
+        Ok(0) | Err(_) => false,
+        Ok(_) => is_yes(&answer),
+    }
+}
+
+fn is_yes(answer: &str) -> bool {
+    matches!(answer.trim().to_ascii_lowercase().as_str(), "" | "y" | "yes")
+}
+
+fn succeeds(line: &[&str]) -> bool {
+    let (program, arguments) = line.split_first().expect("a probe has a program");
+    Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn consent_is_decided_by_refusal_then_yes_then_audience() {
+        let cases = [
+            (false, false, Audience::Person, Consent::Ask),
+            (false, false, Audience::Machine, Consent::Given),
+            (true, false, Audience::Person, Consent::Given),
+            (true, true, Audience::Person, Consent::Refused),
+            (false, true, Audience::Machine, Consent::Refused),
+        ];
+        for (yes, no_install, audience, expected) in cases {
+            assert_eq!(
+                Consent::decide(yes, no_install, audience),
+                expected,
+                "{yes} {no_install} {audience:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn only_a_clear_yes_or_the_default_installs() {
+        for (answer, expected) in [
+            ("\n", true),
+            (" Y\n", true),
+            ("yes\n", true),
+            ("n\n", false),
+            ("what?\n", false),
+        ] {
+            assert_eq!(is_yes(answer), expected, "{answer:?}");
+        }
+    }
+
+    #[test]
+    fn a_probe_tells_present_from_missing() {
+        assert!(succeeds(&["true"]));
+        assert!(!succeeds(&["false"]));
+        assert!(!succeeds(&["no-such-program-here"]));
+    }
+}

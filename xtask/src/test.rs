@@ -1,0 +1,223 @@
+//! `cargo xtask test`: every test, and everything the tests need.
+//!
+//! What a test needs beyond the workspace reaches it by environment variables, set only when the thing is there:
+//! `INSTEP_DATA` (the real data sets), `INSTEP_PYTHON` (an interpreter) and `INSTEP_PY_ES7`, `_ES8`, `_ES9`, `_OS`
+//! (folders for `PYTHONPATH`, one per official client). A test without its variable skips and says so; the summary
+//! lists what was skipped.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::Command;
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use crate::clients;
+use crate::command::{self, Failure};
+use crate::needs::{self, C_COMPILER, Consent, PYTHON};
+use crate::surroundings::Surroundings;
+use crate::tally::Tally;
+
+/// How long output may go on after the tests ended, in case one left a process behind that holds the pipe.
+const STRAGGLERS: Duration = Duration::from_secs(10);
+
+#[derive(Args, Default)]
+pub(crate) struct Options {
+    /// Install what is missing without asking.
+    #[arg(long, conflicts_with = "no_install")]
+    yes: bool,
+    /// Install nothing; tests whose needs are missing are skipped.
+    #[arg(long)]
+    no_install: bool,
+    /// Test only this package; may be given more than once.
+    #[arg(short, long, value_name = "NAME")]
+    package: Vec<String>,
+    /// Run only the tests whose name contains this.
+    #[arg(value_name = "FILTER")]
+    filter: Option<String>,
+}
+
+/// Runs the tests and prints a summary; fails when a test failed or something did not build.
+pub(crate) fn run(around: &Surroundings, options: &Options) -> Result<(), Failure> {
+    let started = Instant::now();
+    let consent = Consent::decide(options.yes, options.no_install, around.audience);
+    if let Err(failure) = needs::provide(&[&C_COMPILER, &PYTHON], consent) {
+        // What is still missing decides below; much of it can be done without.
+        eprintln!("\n{failure}");
+    }
+    if !C_COMPILER.is_met() {
+        return Err(Failure::new("without a C compiler nothing can be built"));
+    }
+
+    let mut variables = Vec::new();
+    let mut notes = Vec::new();
+    let mut skipped = Vec::new();
+    if !PYTHON.is_met() {
+        skipped.push("the official search clients: Python 3 with venv is missing".to_owned());
+    } else {
+        let installed = clients::install(&around.target, consent);
+        variables.extend(installed.variables);
+        if !installed.versions.is_empty() {
+            notes.push(format!("clients    {}", installed.versions.join(", ")));
+        }
+        skipped.extend(
+            installed
+                .missing
+                .into_iter()
+                .map(|line| format!("official search client {line}")),
+        );
+    }
+    match &around.data {
+        Some(folder) => {
+            notes.push(format!("real data  {}", folder.display()));
+            variables.push(("INSTEP_DATA", folder.clone()));
+        }
+        None => skipped.push("the tests on real data: no ../shared/data beside the project".to_owned()),
+    }
+
+    let mut failures = Vec::new();
+    let mut tally = Tally::default();
+    for (name, arguments) in passes(&options.package) {
+        let mut command = around.cargo(&["test", "--no-fail-fast"]);
+        command.args(arguments).args(&options.filter);
+        command.envs(variables.iter().map(|(name, value)| (name, value)));
+        let (counted, ended) = follow(name, command, std::io::stdout());
+        tally.add(counted);
+        failures.extend(ended.err());
+    }
+
+    skipped.append(&mut tally.skipped);
+    summarise(&tally, &notes, &skipped, started.elapsed());
+    match failures.into_iter().next() {
+        None => Ok(()),
+        Some(first) => Err(first),
+    }
+}
+
+/// The runs of `cargo test` that cover all tests: name and arguments.
+///
+/// Doc tests are a run of their own, because `--all-targets` leaves them out. For chosen packages cargo's own choice
+/// of targets includes them, and does not mind a package without a library.
+fn passes(packages: &[String]) -> Vec<(&'static str, Vec<&str>)> {
+    if packages.is_empty() {
+        vec![
+            ("tests", vec!["--workspace", "--all-targets"]),
+            ("doc tests", vec!["--workspace", "--doc"]),
+        ]
+    } else {
+        vec![(
+            "tests",
+            packages.iter().flat_map(|name| ["--package", name]).collect(),
+        )]
+    }
+}
+
+/// Runs a command to its end; copies its output to `out` line by line while counting it.
+fn follow(
+    name: &str,
+    mut command: Command,
+    mut out: impl Write + Send + 'static,
+) -> (Tally, Result<(), Failure>) {
+    let line = command::line(&command);
+    command::announce(name, &line);
+    let started = Instant::now();
+    // One pipe for both streams keeps their lines in order.
+    let spawned = std::io::pipe().and_then(|(reader, writer)| {
+        let second = writer.try_clone()?;
+        Ok((reader, command.stdout(writer).stderr(second).spawn()?))
+    });
+    // The command holds our copies of the pipe's writing end, and reading ends only when all are closed.
+    drop(command);
+    let (reader, mut child) = match spawned {
+        Ok(spawned) => spawned,
+        Err(error) => return (Tally::default(), Err(command::not_started(&line, &error))),
+    };
+
+    let counted = Arc::new(Mutex::new(Tally::default()));
+    // Room for the one message there is, so the reader never waits.
+    let (finished, end) = mpsc::sync_channel(1);
+    std::thread::spawn({
+        let counted = Arc::clone(&counted);
+        move || {
+            let mut lines = BufReader::new(reader);
+            let mut bytes = Vec::new();
+            while matches!(lines.read_until(b'\n', &mut bytes), Ok(read) if read > 0) {
+                // Our own output may be closed (a pager that was left); the tests still run to their end.
+                let _written = out.write_all(&bytes);
+                counted
+                    .lock()
+                    .expect("counting does not panic")
+                    .read(&String::from_utf8_lossy(&bytes));
+                bytes.clear();
+            }
+            // The receiver has gone only when it no longer waits for us.
+            let _sent = finished.send(());
+        }
+    });
+    let ended = match child.wait() {
+        Ok(status) => command::close(name, &line, status, started.elapsed()),
+        Err(error) => Err(Failure::new(format!("{name}: {error}")).repeat_with(&line)),
+    };
+    if end.recv_timeout(STRAGGLERS).is_err() {
+        eprintln!("warning: a test left a process running that still holds its output");
+    }
+    let tally = std::mem::take(&mut *counted.lock().expect("counting does not panic"));
+    (tally, ended)
+}
+
+fn summarise(tally: &Tally, notes: &[String], skipped: &[String], took: Duration) {
+    eprintln!("\n── summary after {}", command::duration(took));
+    eprintln!(
+        "  tests      {} passed, {} failed, {} ignored",
+        tally.passed, tally.failed, tally.ignored
+    );
+    for note in notes {
+        eprintln!("  {note}");
+    }
+    for line in skipped {
+        eprintln!("  SKIPPED    {line}");
+    }
+    for name in &tally.failing {
+        eprintln!("  FAILED     {name}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // The output goes nowhere: the run that runs these tests must not count it as its own.
+    fn shell(script: &str) -> (Tally, Result<(), Failure>) {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        follow("probe", command, std::io::sink())
+    }
+
+    #[test]
+    fn both_streams_are_counted() {
+        let script = "echo 'test result: ok. 4 passed; 0 failed; 0 ignored'; echo 'SKIPPED it: why' >&2";
+        let (tally, ended) = shell(script);
+        assert_eq!((tally.passed, tally.skipped), (4, vec!["it: why".to_owned()]));
+        assert!(ended.is_ok());
+    }
+
+    #[test]
+    fn a_failure_keeps_its_count_and_its_status() {
+        let (tally, ended) = shell("echo 'test a::b ... FAILED'; exit 101");
+        assert_eq!(tally.failing, ["a::b"]);
+        let failure = ended.expect_err("the script fails").to_string();
+        assert!(failure.contains("exit status: 101"), "{failure}");
+    }
+
+    #[test]
+    fn output_is_passed_on_unchanged() {
+        let (mut reader, writer) = std::io::pipe().expect("a pipe can be made");
+        let mut command = Command::new("sh");
+        command.args(["-c", "printf 'one\\ntwo \\377 no line end'"]);
+        let (_, ended) = follow("probe", command, writer);
+        let mut copied = Vec::new();
+        std::io::Read::read_to_end(&mut reader, &mut copied).expect("the pipe is readable");
+        assert!(ended.is_ok());
+        assert_eq!(copied, b"one\ntwo \xff no line end");
+    }
+}
