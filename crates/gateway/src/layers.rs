@@ -1,0 +1,108 @@
+//! What every request passes through: limits on the way in, the product's headers on the way out.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use instep_core::Error;
+use tokio::sync::Semaphore;
+
+use crate::failure::Failure;
+use crate::media;
+
+/// Official clients of Elasticsearch refuse answers without it.
+const PRODUCT: HeaderName = HeaderName::from_static("x-elastic-product");
+
+/// Puts the headers of every answer, names its JSON as the client does, and leaves the body of `HEAD` out.
+pub(crate) async fn finish(request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let json = media::answer(request.headers()).unwrap_or_default();
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers.insert(PRODUCT, HeaderValue::from_static("Elasticsearch"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let is_json = headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|name| name.as_bytes().starts_with(b"application/json"));
+    if is_json {
+        headers.insert(CONTENT_TYPE, json.header());
+    }
+    // The route's pattern, not the path: names and ids stay out of the log.
+    tracing::debug!(
+        %method,
+        route = route.as_ref().map_or("none", |route| route.as_str()),
+        status = response.status().as_u16(),
+        micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+        "answered"
+    );
+    if method == Method::HEAD {
+        return response.map(|_| Body::empty());
+    }
+    response
+}
+
+/// Answers 429 at once when as many requests are being answered as may be; health checks are always answered.
+pub(crate) async fn limit_concurrency(
+    State(permits): State<Arc<Semaphore>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if request.uri().path().starts_with("/_instep/health/") {
+        return next.run(request).await;
+    }
+    let Ok(_permit) = permits.try_acquire() else {
+        let error = Error::transient(
+            "rejected_execution_exception",
+            "too many requests are being answered",
+        );
+        return Failure::new(StatusCode::TOO_MANY_REQUESTS, error).into_response();
+    };
+    next.run(request).await
+}
+
+/// Gives a request up when its time is over.
+pub(crate) async fn limit_time(State(limit): State<Duration>, request: Request, next: Next) -> Response {
+    match tokio::time::timeout(limit, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            let message = format!("the request took longer than {} ms", limit.as_millis());
+            Failure::from(Error::transient("timeout_exception", message)).into_response()
+        }
+    }
+}
+
+/// Refuses bodies in encodings other than gzip.
+pub(crate) async fn check_encoding(request: Request, next: Next) -> Response {
+    let known = request
+        .headers()
+        .get_all(CONTENT_ENCODING)
+        .iter()
+        .all(|encoding| matches!(encoding.as_bytes(), b"gzip" | b"identity" | b""));
+    if known && request.headers().get_all(CONTENT_ENCODING).iter().count() <= 1 {
+        return next.run(request).await;
+    }
+    let error = Error::invalid(
+        "illegal_argument_exception",
+        "the Content-Encoding header is not supported; supported: gzip",
+    );
+    Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, error).into_response()
+}
+
+/// The answer of a request that panicked: nothing of the panic's message, which may hold anything.
+pub(crate) fn panicked(_panic: Box<dyn Any + Send>) -> Response {
+    tracing::error!("a request panicked");
+    Failure::from(Error::fatal(
+        "exception",
+        "the service failed to answer; its log says why",
+    ))
+    .into_response()
+}
