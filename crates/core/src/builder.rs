@@ -26,6 +26,8 @@ pub trait Builder: Send + Sync {
     async fn build(&self, collection: &CollectionName, ids: &[DocId]) -> Result<Vec<Built>>;
 
     /// Up to `n` ids of a collection after `after`, in the source's key order. Fewer than `n` means the end.
+    /// More than `n` come where rows that cannot be named stand at the end of a page: no key can be told from a
+    /// stand-in, so a page ends in one only at the end of the table.
     async fn scan(&self, collection: &CollectionName, after: Option<&DocId>, n: usize) -> Result<Vec<DocId>>;
 
     /// How many root rows a collection has, perhaps an estimate: for progress only.

@@ -35,6 +35,10 @@ pub trait Engine: Send + Sync {
     /// seen at least once.
     async fn walk(&self, index: &IndexName, after: Option<&Cursor>, n: usize) -> Result<Walked>;
 
+    /// The newest durable state of these documents, in their order, whoever may read them: for comparing, not for
+    /// callers. `None` for a document that is not there.
+    async fn read(&self, index: &IndexName, ids: &[DocId]) -> Result<Vec<Option<Stored>>>;
+
     /// After it returned, searches see everything that was [`Applied::Done`] before.
     async fn refresh(&self, index: &IndexName) -> Result<()>;
 

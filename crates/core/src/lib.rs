@@ -7,6 +7,7 @@
 pub mod builder;
 pub mod change;
 pub mod collection;
+pub mod date;
 pub mod document;
 pub mod engine;
 pub mod error;
@@ -20,6 +21,7 @@ pub mod policy;
 pub mod query;
 pub mod request;
 pub mod source;
+pub mod source_filter;
 pub mod value;
 
 pub use builder::{Builder, Built};

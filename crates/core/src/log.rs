@@ -229,9 +229,10 @@ pub trait ChangeLog: Send + Sync {
     /// number above `after`, in order of their numbers.
     async fn take(&self, set: &Owned, after: Seq, n: usize) -> Result<(Ticket, Vec<Entry>)>;
 
-    /// Makes finished work durable in one transaction. Repeating the last settlement changes nothing; one that would
-    /// move the position back is refused (`position_behind`), one that passes a number without accounting for it too
-    /// (`unaccounted`).
+    /// Makes finished work durable in one transaction. One that would move the position back is refused
+    /// (`position_behind`), one that passes a number without accounting for it too (`unaccounted`). Repeating the last
+    /// settlement changes nothing: two in a row that say the same are one. What was built without a number is told
+    /// apart by the progress of its scan or the attempts of its retry.
     async fn settle(&self, set: &Owned, done: &Settlement) -> Result<()>;
 
     /// Starts a scan of these collections in a set, from the beginning; a running one is started again.

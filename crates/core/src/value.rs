@@ -70,7 +70,8 @@ impl Value {
     }
 }
 
-/// A total order: NULL first, then by kind, numbers by value (NaN last among them, integers before equal doubles).
+/// A total order: NULL first, then by kind, numbers by value (NaN last among them, integers before equal doubles, equal
+/// decimals by their spelling).
 /// Sources sort and compare keys with it only where their own order is not needed.
 impl Ord for Value {
     fn cmp(&self, other: &Self) -> Ordering {
@@ -81,12 +82,82 @@ impl Ord for Value {
             (Value::Double(a), Value::Double(b)) => a.total_cmp(b),
             (Value::Int(a), Value::Double(b)) => (*a as f64).total_cmp(b).then(Ordering::Less),
             (Value::Double(a), Value::Int(b)) => a.total_cmp(&(*b as f64)).then(Ordering::Greater),
-            (Value::Decimal(a), Value::Decimal(b))
-            | (Value::Text(a), Value::Text(b))
-            | (Value::Json(a), Value::Json(b)) => a.cmp(b),
+            (Value::Decimal(a), Value::Decimal(b)) => {
+                Magnitude::of(a).cmp(&Magnitude::of(b)).then_with(|| a.cmp(b))
+            }
+            (Value::Text(a), Value::Text(b)) | (Value::Json(a), Value::Json(b)) => a.cmp(b),
             (Value::Bytes(a), Value::Bytes(b)) => a.cmp(b),
             (a, b) => a.rank().cmp(&b.rank()),
         }
+    }
+}
+
+/// How large a decimal is: its sign, then how many digits stand before the point, then the digits.
+struct Magnitude<'a> {
+    class: Class,
+    exponent: i64,
+    /// From the first digit that is not zero to the last, perhaps with the point between them.
+    digits: &'a str,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Class {
+    NegativeInfinity,
+    Negative,
+    Zero,
+    Positive,
+    Infinity,
+    NotANumber,
+}
+
+impl<'a> Magnitude<'a> {
+    fn of(text: &'a str) -> Self {
+        let special = |class| Magnitude {
+            class,
+            exponent: 0,
+            digits: "",
+        };
+        let (negative, unsigned) = match text.strip_prefix('-') {
+            Some(rest) => (true, rest),
+            None => (false, text.strip_prefix('+').unwrap_or(text)),
+        };
+        if !unsigned.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
+            let infinite = unsigned.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("inf"));
+            return special(match (infinite, negative) {
+                (true, true) => Class::NegativeInfinity,
+                (true, false) => Class::Infinity,
+                (false, _) => Class::NotANumber,
+            });
+        }
+        let (mantissa, exponent) = unsigned.split_once(['e', 'E']).unwrap_or((unsigned, "0"));
+        let Some(first) = mantissa.find(|c: char| matches!(c, '1'..='9')) else {
+            return special(Class::Zero);
+        };
+        let last = mantissa.rfind(|c: char| matches!(c, '1'..='9')).unwrap_or(first);
+        let point = mantissa.find('.').unwrap_or(mantissa.len());
+        // 123.4 has three digits before the point, 0.05 minus one.
+        let before = match first < point {
+            true => point as i64 - first as i64,
+            false => point as i64 + 1 - first as i64,
+        };
+        Magnitude {
+            class: if negative { Class::Negative } else { Class::Positive },
+            exponent: exponent.parse::<i64>().unwrap_or(0).saturating_add(before),
+            digits: &mantissa[first..=last],
+        }
+    }
+
+    fn digits(&self) -> impl Iterator<Item = u8> {
+        self.digits.bytes().filter(|digit| *digit != b'.')
+    }
+
+    fn cmp(&self, other: &Self) -> Ordering {
+        let size = || self.exponent.cmp(&other.exponent).then_with(|| self.digits().cmp(other.digits()));
+        self.class.cmp(&other.class).then_with(|| match self.class {
+            Class::Negative => size().reverse(),
+            Class::Positive => size(),
+            Class::NegativeInfinity | Class::Zero | Class::Infinity | Class::NotANumber => Ordering::Equal,
+        })
     }
 }
 
@@ -154,5 +225,28 @@ mod bits {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
         u64::deserialize(deserializer).map(f64::from_bits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decimals_compare_by_value() {
+        let ascending = [
+            "-Infinity", "-1e30", "-100", "-20", "-3.5", "-3.05", "-0.5", "-1E-9", "0", "1e-400", "0.001", "0.01", "0.099",
+            "0.1", "0.5", "1", "1.05", "1.5", "9.5", "10", "10.01", "99", "1e2", "100.5", "1000000", "1e300", "Infinity", "NaN",
+        ];
+        for (at, a) in ascending.iter().enumerate() {
+            for (other, b) in ascending.iter().enumerate() {
+                let (a, b) = (Value::Decimal((*a).into()), Value::Decimal((*b).into()));
+                assert_eq!(a.cmp(&b), at.cmp(&other), "{a:?} {b:?}");
+            }
+        }
+        for (a, b) in [("0", "-0.00"), ("1", "1.0"), ("1.0", "10e-1"), ("0.10", ".1"), ("+5", "5")] {
+            assert_eq!(Magnitude::of(a).cmp(&Magnitude::of(b)), Ordering::Equal, "{a} {b}");
+            assert_ne!(Value::Decimal(a.into()), Value::Decimal(b.into()));
+        }
     }
 }
