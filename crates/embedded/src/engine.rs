@@ -1,0 +1,309 @@
+//! The engine: its directory, its open indexes, and the two traits.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use instep_core::{
+    Applied, Authorized, Capabilities, Cursor, DocId, Engine, Ensured, Error, GetRequest, IndexName, Mapping,
+    Result, Search, SearchRequest, SearchResponse, Settings, Stored, Walked, Write,
+};
+use tokio::sync::Semaphore;
+
+use crate::fault::{from_io, internal};
+use crate::index::{self, OpenIndex, missing};
+use crate::write::{self, Writers};
+use crate::{search, walk};
+
+/// The file that a process locks for as long as it has the directory open.
+const LOCK: &str = "lock";
+
+/// How the engine uses memory and processors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Memory of all writers together, in bytes, whatever the number of indexes. One writer takes at least 15 MB, so
+    /// less than that counts as 15 MB.
+    pub writer_memory_bytes: usize,
+    /// Searches that run at the same time; others wait.
+    pub parallel_searches: usize,
+}
+
+/// 64 MB for writers, one search for each processor.
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            writer_memory_bytes: 64_000_000,
+            parallel_searches: std::thread::available_parallelism().map_or(2, usize::from),
+        }
+    }
+}
+
+/// The embedded engine over one directory: an index of the library for each of ours.
+///
+/// A value is a handle; clones share it. One process at a time: the directory is locked, and the lock ends with the
+/// process, however it ends.
+#[derive(Clone)]
+pub struct Embedded(Arc<Inner>);
+
+struct Inner {
+    directory: PathBuf,
+    capabilities: Capabilities,
+    indexes: Mutex<BTreeMap<IndexName, Arc<OpenIndex>>>,
+    /// Held while an index is made or removed.
+    changes: Mutex<()>,
+    writers: Arc<Writers>,
+    searches: Semaphore,
+    _lock: File,
+}
+
+impl std::fmt::Debug for Embedded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Embedded")
+            .field("directory", &self.0.directory)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Embedded {
+    /// Opens the engine over a directory, which is made where it does not exist. Whatever was committed is there,
+    /// however the last process ended.
+    pub fn open(directory: impl AsRef<Path>, options: Options) -> Result<Self> {
+        let directory = directory.as_ref().to_owned();
+        let what = "opening the directory of the embedded engine";
+        fs::create_dir_all(&directory).map_err(|error| from_io(error, what))?;
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(directory.join(LOCK))
+            .map_err(|error| from_io(error, what))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::fatal(
+                    "index_locked",
+                    "another process has the embedded engine's directory open",
+                )
+                .with_remedy("stop the other process, or give this one a directory of its own"));
+            }
+            Err(TryLockError::Error(error)) => return Err(from_io(error, what)),
+        }
+        index::sweep(&directory)?;
+        Ok(Embedded(Arc::new(Inner {
+            directory,
+            capabilities: Capabilities {
+                name: "embedded",
+                forgets_deletes: false,
+                extends_in_place: false,
+                stores: true,
+            },
+            indexes: Mutex::default(),
+            changes: Mutex::default(),
+            writers: Arc::new(Writers::new(options.writer_memory_bytes)),
+            searches: Semaphore::new(options.parallel_searches.max(1)),
+            _lock: lock,
+        })))
+    }
+
+    /// Runs what blocks, off the runtime's threads.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inner) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let inner = Arc::clone(&self.0);
+        tokio::task::spawn_blocking(move || work(&inner))
+            .await
+            .unwrap_or_else(|error| {
+                Err(internal("a task of the embedded engine ended early").with_source(error))
+            })
+    }
+
+    /// [`Embedded::blocking`], with at most so many at a time as searches may run.
+    async fn searching<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inner) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let _permit = self
+            .0
+            .searches
+            .acquire()
+            .await
+            .expect("the semaphore is never closed");
+        self.blocking(work).await
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Inner {
+    fn opened(&self, name: &IndexName) -> Option<Arc<OpenIndex>> {
+        lock(&self.indexes).get(name).cloned()
+    }
+
+    /// The index of this name, opened if it is not yet; blocks.
+    fn index(&self, name: &IndexName) -> Result<Arc<OpenIndex>> {
+        if let Some(index) = self.opened(name) {
+            return Ok(index);
+        }
+        let directory = index::directory(&self.directory, name).map_err(|_| missing(name))?;
+        let _changes = lock(&self.changes);
+        if let Some(index) = self.opened(name) {
+            return Ok(index);
+        }
+        let index = Arc::new(OpenIndex::open(name, &directory)?);
+        lock(&self.indexes).insert(name.clone(), Arc::clone(&index));
+        Ok(index)
+    }
+
+    fn all(&self, names: &[IndexName]) -> Result<Vec<Arc<OpenIndex>>> {
+        let mut seen = BTreeSet::new();
+        names
+            .iter()
+            .filter(|name| seen.insert(*name))
+            .map(|name| self.index(name))
+            .collect()
+    }
+
+    fn ensure(&self, name: &IndexName, mapping: &Mapping) -> Result<Ensured> {
+        let directory = index::directory(&self.directory, name)?;
+        let _changes = lock(&self.changes);
+        match index::describe(&directory)? {
+            Some(description) if description.serves(mapping) => Ok(Ensured::Unchanged),
+            Some(_) => Ok(Ensured::NeedsNewIndex),
+            None => {
+                index::create(&directory, mapping)?;
+                Ok(Ensured::Created)
+            }
+        }
+    }
+
+    fn drop_index(&self, name: &IndexName) -> Result<()> {
+        let directory = index::directory(&self.directory, name)?;
+        let _changes = lock(&self.changes);
+        let open = lock(&self.indexes).remove(name);
+        if let Some(open) = open {
+            open.queue.close();
+            self.writers.forget(name);
+        }
+        index::remove(&directory)
+    }
+}
+
+/// Ends what is being written (calls in flight are answered first) and closes the writers, so that the directory's
+/// lock is the last thing to go.
+impl Drop for Inner {
+    fn drop(&mut self) {
+        for index in lock(&self.indexes).values() {
+            index.queue.close();
+        }
+        self.writers.close_idle();
+    }
+}
+
+#[async_trait]
+impl Engine for Embedded {
+    fn capabilities(&self) -> &Capabilities {
+        &self.0.capabilities
+    }
+
+    async fn ensure(&self, index: &IndexName, mapping: &Mapping, settings: &Settings) -> Result<Ensured> {
+        if let Some(name) = settings.keys().next() {
+            return Err(Error::invalid(
+                "unknown_setting",
+                format!("the embedded engine has no setting `{name}`"),
+            )
+            .with_remedy("remove it: this engine's indexes have no settings"));
+        }
+        let (index, mapping) = (index.clone(), mapping.clone());
+        self.blocking(move |inner| inner.ensure(&index, &mapping)).await
+    }
+
+    async fn apply(&self, writes: Vec<(IndexName, Write)>) -> Result<Vec<Applied>> {
+        let count = writes.len();
+        let mut by_index: BTreeMap<IndexName, Vec<(usize, Write)>> = BTreeMap::new();
+        for (place, (name, write)) in writes.into_iter().enumerate() {
+            by_index.entry(name).or_default().push((place, write));
+        }
+        let mut targets = Vec::with_capacity(by_index.len());
+        for (name, writes) in by_index {
+            let index = match self.0.opened(&name) {
+                Some(index) => index,
+                None => self.blocking(move |inner| inner.index(&name)).await?,
+            };
+            targets.push((index, writes));
+        }
+        // No await in between, so that overlapping calls queue in one order everywhere.
+        let submit = |(index, writes)| write::submit(&index, &self.0.writers, writes);
+        let answers: Vec<_> = targets.into_iter().map(submit).collect();
+        let mut outcomes: Vec<(usize, Applied)> = Vec::with_capacity(count);
+        let mut failed = None;
+        for answer in answers {
+            match answer.await {
+                Ok(Ok(done)) => outcomes.extend(done),
+                Ok(Err(error)) => failed = failed.or(Some(error)),
+                Err(_) => {
+                    failed = failed.or(Some(internal("the thread that writes to an index ended early")))
+                }
+            }
+        }
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        outcomes.sort_unstable_by_key(|(place, _)| *place);
+        Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
+    }
+
+    async fn walk(&self, index: &IndexName, after: Option<&Cursor>, n: usize) -> Result<Walked> {
+        let (name, after) = (index.clone(), after.cloned());
+        self.searching(move |inner| walk::walk(&*inner.index(&name)?, after.as_ref(), n))
+            .await
+    }
+
+    async fn read(&self, index: &IndexName, ids: &[DocId]) -> Result<Vec<Option<Stored>>> {
+        let (name, ids) = (index.clone(), ids.to_vec());
+        self.searching(move |inner| search::read(&*inner.index(&name)?, &ids))
+            .await
+    }
+
+    async fn refresh(&self, index: &IndexName) -> Result<()> {
+        // Every commit reloads the reader before it answers.
+        let name = index.clone();
+        self.blocking(move |inner| inner.index(&name).map(|_| ())).await
+    }
+
+    async fn drop_index(&self, index: &IndexName) -> Result<()> {
+        let name = index.clone();
+        self.blocking(move |inner| inner.drop_index(&name)).await
+    }
+
+    async fn indexes(&self) -> Result<Vec<IndexName>> {
+        self.blocking(|inner| index::list(&inner.directory)).await
+    }
+}
+
+#[async_trait]
+impl Search for Embedded {
+    async fn search(
+        &self,
+        indexes: &[IndexName],
+        request: &Authorized<SearchRequest>,
+    ) -> Result<SearchResponse> {
+        let (names, request) = (indexes.to_vec(), request.clone());
+        self.searching(move |inner| search::search(&inner.all(&names)?, &request))
+            .await
+    }
+
+    async fn get(
+        &self,
+        indexes: &[IndexName],
+        request: &Authorized<GetRequest>,
+    ) -> Result<Vec<Option<(IndexName, Stored)>>> {
+        let (names, request) = (indexes.to_vec(), request.clone());
+        self.searching(move |inner| search::get(&inner.all(&names)?, &request))
+            .await
+    }
+}

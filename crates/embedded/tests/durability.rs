@@ -1,0 +1,313 @@
+//! What survives the end of the process, however it ends, and what another process meets.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::sync_channel;
+use std::time::{Duration, Instant};
+
+use instep_core::{
+    Applied, DocId, Document, Engine, FieldType, IndexName, Mapping, Readers, Settings, Ticket, Write,
+};
+use instep_embedded::{Embedded, Options};
+
+/// Marks a directory that was made for a writing child.
+const MARK: &str = "a-child-may-write-here";
+
+fn mapping() -> Mapping {
+    let fields = [
+        ("n", FieldType::Long),
+        (
+            "title",
+            FieldType::Text {
+                analyzer: "english".into(),
+                keyword: true,
+            },
+        ),
+    ];
+    let fields = fields
+        .into_iter()
+        .map(|(path, kind)| (path.to_owned(), kind))
+        .collect();
+    Mapping {
+        fields,
+        language: "en".into(),
+    }
+}
+
+fn id(text: &str) -> DocId {
+    DocId::parse(text).expect("a short id")
+}
+
+fn put(name: &str, n: u64, ticket: u64) -> Write {
+    let source = format!(r#"{{"n":{n},"title":"Running foxes number {n}"}}"#);
+    let document = Document {
+        id: id(name),
+        language: "en".into(),
+        readers: Readers::Public,
+        source: source.into(),
+    };
+    Write::Put(document, Ticket(ticket))
+}
+
+fn open(directory: &Path) -> Embedded {
+    Embedded::open(directory.join("indexes"), Options::default()).expect("the engine opens")
+}
+
+/// Writes until it is killed: round r puts `last` = r, and documents of its own into two indexes, in overlapping
+/// calls; a round that is done is printed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "the child of `killed_at_any_moment`: it runs until it is killed"]
+async fn child() {
+    if !Path::new(MARK).exists() {
+        return;
+    }
+    let engine = open(Path::new("."));
+    let indexes = [IndexName::from("one"), IndexName::from("two")];
+    for index in &indexes {
+        engine
+            .ensure(index, &mapping(), &Settings::new())
+            .await
+            .expect("ensure");
+    }
+    let walked = engine.read(&indexes[0], &[id("last")]).await.expect("read");
+    let start = walked[0].as_ref().map_or(0, |stored| stored.ticket.0);
+    // The last round may be there in part: it is written once more.
+    for round in start.max(1).. {
+        let size = [1, 3, 200][round as usize % 3];
+        let calls = (0..2).map(|part| {
+            let own = |at: u64| put(&format!("{round}-{part}-{at}"), round, round);
+            let mut writes: Vec<_> = (0..size)
+                .map(|at| (indexes[(at + part) as usize % 2].clone(), own(at)))
+                .collect();
+            if part == 0 {
+                writes.push((indexes[0].clone(), put("last", round, round)));
+                writes.push((
+                    indexes[1].clone(),
+                    Write::Delete(id(&format!("{}-1-0", round - 1)), Ticket(round)),
+                ));
+            }
+            engine.apply(writes)
+        });
+        let [first, second] = <[_; 2]>::try_from(calls.collect::<Vec<_>>())
+            .ok()
+            .expect("two calls");
+        let (first, second) = tokio::join!(first, second);
+        for outcome in first.expect("apply").iter().chain(&second.expect("apply")) {
+            assert!(matches!(outcome, Applied::Done), "{outcome:?}");
+        }
+        let mut out = std::io::stdout();
+        writeln!(out, "done {round}")
+            .and_then(|()| out.flush())
+            .expect("the parent listens");
+    }
+}
+
+/// Kills the child at another moment each time; what it had reported is there, its locks are gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_at_any_moment() {
+    let directory = tempfile::tempdir().expect("a directory");
+    std::fs::write(directory.path().join(MARK), "").expect("the mark");
+    let mut known = 0;
+    for kill in 0_u64..10 {
+        let mut process = Command::new(std::env::current_exe().expect("this test's binary"))
+            .args(["durability::child", "--exact", "--ignored", "--nocapture"])
+            .current_dir(directory.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a child");
+        let lines = BufReader::new(process.stdout.take().expect("its output"));
+        // As many as a child can report in the time it has; a full channel would only hold the child up.
+        let (sender, receiver) = sync_channel::<u64>(100_000);
+        let listener = std::thread::spawn(move || {
+            for line in lines.lines().map_while(Result::ok) {
+                let done = line
+                    .rsplit("done ")
+                    .next()
+                    .and_then(|round| round.trim().parse().ok());
+                done.into_iter()
+                    .for_each(|round| sender.send(round).expect("the test listens"));
+            }
+        });
+        let first = receiver
+            .recv_timeout(Duration::from_secs(60))
+            .expect("the child writes");
+        known = known.max(first);
+        let end = Instant::now() + Duration::from_millis(3 + kill * kill * 7);
+        while let Ok(round) = receiver.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            known = known.max(round);
+        }
+        process.kill().expect("the child is killed");
+        process.wait().expect("the child ends");
+        listener.join().expect("the listener ends");
+        receiver.try_iter().for_each(|round| known = known.max(round));
+        check(directory.path(), known).await;
+    }
+}
+
+/// Everything up to a round is there, exactly once, and the engine takes writes.
+async fn check(directory: &Path, known: u64) {
+    let engine = open(directory);
+    let mut found: BTreeMap<String, u64> = BTreeMap::new();
+    for index in ["one", "two"] {
+        let mut cursor = None;
+        loop {
+            let walked = engine
+                .walk(&index.into(), cursor.as_ref(), 1000)
+                .await
+                .expect("walk");
+            for stored in walked.documents {
+                let source: serde_json::Value = serde_json::from_str(&stored.source).expect("JSON");
+                assert_eq!(source["n"].as_u64(), Some(stored.ticket.0), "{}", stored.id);
+                let twice = found.insert(stored.id.to_string(), stored.ticket.0);
+                assert_eq!(twice, None, "{} is there twice", stored.id);
+            }
+            cursor = walked.next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+    }
+    assert!(
+        found.get("last").is_some_and(|last| *last >= known),
+        "round {known} was reported and is lost"
+    );
+    for round in 1..=known {
+        let size = [1, 3, 200][round as usize % 3];
+        for (part, at) in (0..2).flat_map(|part| (0..size).map(move |at| (part, at))) {
+            let deleted = part == 1 && at == 0;
+            let name = format!("{round}-{part}-{at}");
+            // The deletion is in the index that the document of part 1 lies in.
+            if deleted && round < known {
+                assert!(!found.contains_key(&name), "{name} was deleted and is back");
+            } else if !deleted {
+                assert!(found.contains_key(&name), "{name} was reported and is lost");
+            }
+        }
+    }
+    for index in ["one", "two"] {
+        let outcomes = engine
+            .apply(vec![(index.into(), put("probe", 1, 1))])
+            .await
+            .expect("apply");
+        assert!(matches!(outcomes[..], [Applied::Done]));
+        engine
+            .apply(vec![(index.into(), Write::Delete(id("probe"), Ticket(2)))])
+            .await
+            .expect("apply");
+    }
+}
+
+#[tokio::test]
+async fn one_process_at_a_time() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let engine = open(directory.path());
+    let error = Embedded::open(directory.path().join("indexes"), Options::default()).expect_err("it is open");
+    assert_eq!(error.code(), "index_locked");
+    drop(engine);
+    open(directory.path());
+}
+
+/// More indexes than writers: all of them make progress, and everything is there after a reopen.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_indexes_share_few_writers() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let names: Vec<IndexName> = (0..7).map(|at| IndexName::from(format!("index-{at}"))).collect();
+    for memory in [1, 40_000_000] {
+        let options = Options {
+            writer_memory_bytes: memory,
+            ..Options::default()
+        };
+        let engine = Embedded::open(directory.path(), options).expect("the engine opens");
+        for name in &names {
+            engine
+                .ensure(name, &mapping(), &Settings::new())
+                .await
+                .expect("ensure");
+        }
+        let tasks: Vec<_> = (0..21_u64)
+            .map(|task| {
+                let (engine, name) = (engine.clone(), names[task as usize % 7].clone());
+                tokio::spawn(async move {
+                    for round in 0..4 {
+                        let write = put(&format!("{task}-{round}"), round, 1);
+                        let outcomes = engine.apply(vec![(name.clone(), write)]).await.expect("apply");
+                        assert!(matches!(outcomes[..], [Applied::Done]));
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.expect("a task ends well");
+        }
+        for name in &names {
+            let walked = engine.walk(name, None, 100).await.expect("walk");
+            assert_eq!(walked.documents.len(), 12, "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn names_stay_inside_the_directory() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let engine = open(directory.path());
+    for name in [
+        "",
+        "..",
+        "../x",
+        "a/b",
+        "/tmp/x",
+        "a.unfinished",
+        "Ä",
+        "-a",
+        "_a",
+        "a\0",
+        &"x".repeat(201),
+    ] {
+        let ensured = engine.ensure(&name.into(), &mapping(), &Settings::new()).await;
+        assert_eq!(ensured.expect_err(name).code(), "bad_index_name");
+        assert_eq!(
+            engine.drop_index(&name.into()).await.expect_err(name).code(),
+            "bad_index_name"
+        );
+        let error = engine.walk(&name.into(), None, 1).await.expect_err(name);
+        assert_eq!(error.code(), "index_not_found_exception");
+    }
+    assert_eq!(engine.indexes().await.expect("indexes"), Vec::<IndexName>::new());
+}
+
+#[tokio::test]
+async fn damage_is_named_with_its_remedy() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let index = IndexName::from("damaged");
+    let engine = open(directory.path());
+    engine
+        .ensure(&index, &mapping(), &Settings::new())
+        .await
+        .expect("ensure");
+    engine
+        .apply(vec![(index.clone(), put("1", 1, 1))])
+        .await
+        .expect("apply");
+    drop(engine);
+    let path = directory.path().join("indexes/damaged");
+    for file in ["meta.json", "instep.json"] {
+        let whole = std::fs::read(path.join(file)).expect("the file is there");
+        std::fs::write(path.join(file), "{").expect("damage");
+        let engine = open(directory.path());
+        let error = engine.walk(&index, None, 1).await.expect_err(file);
+        assert_eq!(error.fault(), instep_core::Fault::Fatal, "{file}: {error}");
+        assert!(
+            error.remedy().is_some_and(|remedy| remedy.contains("scan")),
+            "{file}: {error}"
+        );
+        drop(engine);
+        std::fs::write(path.join(file), whole).expect("repair");
+    }
+    let engine = open(directory.path());
+    assert_eq!(
+        engine.walk(&index, None, 10).await.expect("walk").documents.len(),
+        1
+    );
+}
