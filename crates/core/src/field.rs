@@ -12,7 +12,7 @@ pub enum FieldType {
     Text {
         /// The analyzer's name: `standard`, `english`, `swedish`.
         analyzer: String,
-        /// Whether `<field>.keyword` holds the exact text too.
+        /// Whether `<field>.keyword` holds the exact text too, where it has at most 256 characters.
         keyword: bool,
     },
     /// A 64-bit integer.

@@ -122,7 +122,9 @@ impl<'a> Magnitude<'a> {
             None => (false, text.strip_prefix('+').unwrap_or(text)),
         };
         if !unsigned.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
-            let infinite = unsigned.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("inf"));
+            let infinite = unsigned
+                .get(..3)
+                .is_some_and(|start| start.eq_ignore_ascii_case("inf"));
             return special(match (infinite, negative) {
                 (true, true) => Class::NegativeInfinity,
                 (true, false) => Class::Infinity,
@@ -141,7 +143,11 @@ impl<'a> Magnitude<'a> {
             false => point as i64 + 1 - first as i64,
         };
         Magnitude {
-            class: if negative { Class::Negative } else { Class::Positive },
+            class: if negative {
+                Class::Negative
+            } else {
+                Class::Positive
+            },
             exponent: exponent.parse::<i64>().unwrap_or(0).saturating_add(before),
             digits: &mantissa[first..=last],
         }
@@ -152,7 +158,11 @@ impl<'a> Magnitude<'a> {
     }
 
     fn cmp(&self, other: &Self) -> Ordering {
-        let size = || self.exponent.cmp(&other.exponent).then_with(|| self.digits().cmp(other.digits()));
+        let size = || {
+            self.exponent
+                .cmp(&other.exponent)
+                .then_with(|| self.digits().cmp(other.digits()))
+        };
         self.class.cmp(&other.class).then_with(|| match self.class {
             Class::Negative => size().reverse(),
             Class::Positive => size(),
@@ -235,8 +245,34 @@ mod tests {
     #[test]
     fn decimals_compare_by_value() {
         let ascending = [
-            "-Infinity", "-1e30", "-100", "-20", "-3.5", "-3.05", "-0.5", "-1E-9", "0", "1e-400", "0.001", "0.01", "0.099",
-            "0.1", "0.5", "1", "1.05", "1.5", "9.5", "10", "10.01", "99", "1e2", "100.5", "1000000", "1e300", "Infinity", "NaN",
+            "-Infinity",
+            "-1e30",
+            "-100",
+            "-20",
+            "-3.5",
+            "-3.05",
+            "-0.5",
+            "-1E-9",
+            "0",
+            "1e-400",
+            "0.001",
+            "0.01",
+            "0.099",
+            "0.1",
+            "0.5",
+            "1",
+            "1.05",
+            "1.5",
+            "9.5",
+            "10",
+            "10.01",
+            "99",
+            "1e2",
+            "100.5",
+            "1000000",
+            "1e300",
+            "Infinity",
+            "NaN",
         ];
         for (at, a) in ascending.iter().enumerate() {
             for (other, b) in ascending.iter().enumerate() {
@@ -244,8 +280,18 @@ mod tests {
                 assert_eq!(a.cmp(&b), at.cmp(&other), "{a:?} {b:?}");
             }
         }
-        for (a, b) in [("0", "-0.00"), ("1", "1.0"), ("1.0", "10e-1"), ("0.10", ".1"), ("+5", "5")] {
-            assert_eq!(Magnitude::of(a).cmp(&Magnitude::of(b)), Ordering::Equal, "{a} {b}");
+        for (a, b) in [
+            ("0", "-0.00"),
+            ("1", "1.0"),
+            ("1.0", "10e-1"),
+            ("0.10", ".1"),
+            ("+5", "5"),
+        ] {
+            assert_eq!(
+                Magnitude::of(a).cmp(&Magnitude::of(b)),
+                Ordering::Equal,
+                "{a} {b}"
+            );
             assert_ne!(Value::Decimal(a.into()), Value::Decimal(b.into()));
         }
     }

@@ -12,7 +12,7 @@ use instep_core::{
 };
 use tokio::sync::Semaphore;
 
-use crate::fault::{from_io, internal};
+use crate::fault::{from_io, from_tantivy, internal};
 use crate::index::{self, OpenIndex, missing};
 use crate::write::{self, Writers};
 use crate::{search, walk};
@@ -42,8 +42,8 @@ impl Default for Options {
 
 /// The embedded engine over one directory: an index of the library for each of ours.
 ///
-/// A value is a handle; clones share it. One process at a time: the directory is locked, and the lock ends with the
-/// process, however it ends.
+/// A value is a handle; clones share it. One process at a time writes: the directory is locked, and the lock ends with
+/// the process, however it ends. Others may look beside it ([`Embedded::open_beside`]).
 #[derive(Clone)]
 pub struct Embedded(Arc<Inner>);
 
@@ -55,7 +55,8 @@ struct Inner {
     changes: Mutex<()>,
     writers: Arc<Writers>,
     searches: Semaphore,
-    _lock: File,
+    /// `None` beside another process: nothing is written.
+    lock: Option<File>,
 }
 
 impl std::fmt::Debug for Embedded {
@@ -91,7 +92,17 @@ impl Embedded {
             Err(TryLockError::Error(error)) => return Err(from_io(error, what)),
         }
         index::sweep(&directory)?;
-        Ok(Embedded(Arc::new(Inner {
+        Ok(Self::over(directory, options, Some(lock)))
+    }
+
+    /// Opens the engine to look at a directory that another process may write to. Every write is refused
+    /// (`engine_read_only`); [`Engine::refresh`] shows what the other process has committed since.
+    pub fn open_beside(directory: impl AsRef<Path>, options: Options) -> Self {
+        Self::over(directory.as_ref().to_owned(), options, None)
+    }
+
+    fn over(directory: PathBuf, options: Options, lock: Option<File>) -> Self {
+        Embedded(Arc::new(Inner {
             directory,
             capabilities: Capabilities {
                 name: "embedded",
@@ -103,8 +114,17 @@ impl Embedded {
             changes: Mutex::default(),
             writers: Arc::new(Writers::new(options.writer_memory_bytes)),
             searches: Semaphore::new(options.parallel_searches.max(1)),
-            _lock: lock,
-        })))
+            lock,
+        }))
+    }
+
+    /// Refuses a write where another process may be writing.
+    fn require_lock(&self) -> Result<()> {
+        match self.0.lock {
+            Some(_) => Ok(()),
+            None => Err(Error::fatal("engine_read_only", "the engine was opened to look, beside another process")
+                .with_remedy("write in the process that holds the directory")),
+        }
     }
 
     /// Runs what blocks, off the runtime's threads.
@@ -218,11 +238,13 @@ impl Engine for Embedded {
             )
             .with_remedy("remove it: this engine's indexes have no settings"));
         }
+        self.require_lock()?;
         let (index, mapping) = (index.clone(), mapping.clone());
         self.blocking(move |inner| inner.ensure(&index, &mapping)).await
     }
 
     async fn apply(&self, writes: Vec<(IndexName, Write)>) -> Result<Vec<Applied>> {
+        self.require_lock()?;
         let count = writes.len();
         let mut by_index: BTreeMap<IndexName, Vec<(usize, Write)>> = BTreeMap::new();
         for (place, (name, write)) in writes.into_iter().enumerate() {
@@ -270,12 +292,21 @@ impl Engine for Embedded {
     }
 
     async fn refresh(&self, index: &IndexName) -> Result<()> {
-        // Every commit reloads the reader before it answers.
+        // Every commit of this process reloads the reader before it answers; another process's does not.
         let name = index.clone();
-        self.blocking(move |inner| inner.index(&name).map(|_| ())).await
+        let beside = self.0.lock.is_none();
+        self.blocking(move |inner| {
+            let index = inner.index(&name)?;
+            if beside {
+                index.reload().map_err(|error| from_tantivy(error, "looking for newer commits"))?;
+            }
+            Ok(())
+        })
+        .await
     }
 
     async fn drop_index(&self, index: &IndexName) -> Result<()> {
+        self.require_lock()?;
         let name = index.clone();
         self.blocking(move |inner| inner.drop_index(&name)).await
     }

@@ -18,6 +18,10 @@ use crate::fields::{Child, Fields, Kind, Leaf, Object, PATH_END, PUBLIC, READER}
 /// The longest exact value, in bytes: Lucene's limit of a term.
 const MAX_TERM: usize = 32_766;
 
+/// The longest text that its `.keyword` holds, in characters: what Elasticsearch's dynamic mapping calls
+/// `ignore_above: 256`.
+const KEYWORD_CHARS: usize = 256;
+
 /// Turns documents into those of the library; its buffers are used again.
 pub(crate) struct Ingest {
     texts: Vec<Values>,
@@ -355,7 +359,9 @@ impl LeafSeed<'_> {
             Kind::Keyword => Some(leaf.main.field),
             Kind::Text(_) => {
                 self.into.texts[self.place].push(text);
-                leaf.exact.as_ref().map(|slot| slot.field)
+                // Beside a text it is for titles and names: longer texts are found by their words alone.
+                let short = text.chars().take(KEYWORD_CHARS + 1).count() <= KEYWORD_CHARS;
+                leaf.exact.as_ref().filter(|_| short).map(|slot| slot.field)
             }
             Kind::Boolean => {
                 return match text {

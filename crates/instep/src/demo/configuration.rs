@@ -47,11 +47,16 @@ fn next_slot(text: &str) -> Option<(&str, &str, &str)> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::path::Path;
+
+    use instep_core::{Mapping, Source};
+    use instep_sources::SqliteSource;
     use rusqlite::Connection;
-    use toml::{Table, Value};
+    use toml::Table;
 
     use super::super::market::write;
     use super::*;
+    use crate::config::{Config, Schemas};
 
     fn rendered() -> Table {
         configuration(Setup {
@@ -78,67 +83,40 @@ mod tests {
         }
     }
 
-    fn has_column(database: &Connection, table: &str, column: &str) -> bool {
-        database
-            .query_row(
-                "SELECT count(*) FROM pragma_table_info(?) WHERE name = ?",
-                [table, column],
-                |row| row.get::<_, u32>(0),
-            )
-            .unwrap()
-            == 1
-    }
-
-    #[test]
-    fn every_table_and_column_it_names_exists() {
-        let mut database = Connection::open_in_memory().unwrap();
-        write(&mut database, 1, 1).unwrap();
-        for (name, collection) in rendered()["collection"].as_table().unwrap() {
-            let root = collection["root"].as_str().unwrap();
-            if let Some(condition) = collection.get("where").and_then(Value::as_str) {
-                database
-                    .prepare(&format!("SELECT 1 FROM {root} WHERE {condition}"))
-                    .unwrap();
-            }
-            let own = [
-                collection.get("readers"),
-                collection
-                    .get("language")
-                    .and_then(|language| language.get("column")),
-            ];
-            for column in own.into_iter().flatten() {
-                assert!(
-                    has_column(&database, root, column.as_str().unwrap()),
-                    "{name}: {column}"
-                );
-            }
-            for (field, definition) in collection["fields"].as_table().unwrap() {
-                let Some(table) = definition.get("table").and_then(Value::as_str) else {
-                    assert!(has_column(&database, root, field), "{name}.{field}");
-                    continue;
-                };
-                let single = ["values", "order"]
-                    .map(|key| definition.get(key))
-                    .into_iter()
-                    .flatten();
-                let several = definition
-                    .get("fields")
-                    .and_then(Value::as_array)
-                    .into_iter()
-                    .flatten();
-                for column in single.chain(several) {
-                    assert!(
-                        has_column(&database, table, column.as_str().unwrap()),
-                        "{name}.{field}: {column}"
-                    );
-                }
-                if let Some(through) = definition.get("through").and_then(Value::as_str) {
-                    assert!(
-                        has_column(&database, through, &format!("{table}_id")),
-                        "{name}.{field}: {through}"
-                    );
-                }
-            }
+    /// The configuration and the schema fit: every table, column, key and type.
+    #[tokio::test]
+    async fn it_resolves_against_the_market() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("market.sqlite");
+        write(&mut Connection::open(&path).unwrap(), 1, 1).unwrap();
+        let text = configuration(Setup {
+            source: &format!("sqlite:{}", path.display()),
+            listen: "127.0.0.1:0",
+            buyer: "buyer-0123456789",
+            dealer: "dealer-0123456789",
+            staff: "staff-0123456789",
+        });
+        let config = Config::parse(Path::new("instep.toml"), text, &|_| None).unwrap();
+        let source = SqliteSource::open("market".into(), &path).unwrap();
+        let schemas = Schemas::from([("market".into(), source.reader().tables().await.unwrap())]);
+        let collections = config.collections(&schemas).unwrap();
+        let names: Vec<&str> = collections
+            .iter()
+            .map(|collection| collection.name.as_str())
+            .collect();
+        assert_eq!(names, ["ad", "manufacturer", "seller"]);
+        let mapping = Mapping::of(&collections[0]);
+        for (path, kind) in [
+            ("title", "text"),
+            ("lang", "keyword"),
+            ("price", "decimal"),
+            ("published", "date"),
+            ("car.km", "long"),
+            ("car.model.manufacturer.name", "text"),
+            ("seller.city", "text"),
+            ("tags", "keyword"),
+        ] {
+            assert_eq!(mapping.fields[path].name(), kind, "{path}");
         }
     }
 }

@@ -1,0 +1,147 @@
+//! The command line: what a person may say, and who carries it out.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::command;
+use crate::output::Output;
+
+/// Keeps a search index in step with your database, and serves secure, typed search on top of it.
+#[derive(Debug, Parser)]
+#[command(name = "instep", version, about, propagate_version = true)]
+struct Cli {
+    /// Answer in JSON.
+    #[arg(long, global = true)]
+    json: bool,
+    /// Log more: info, debug, or a filter such as `instep_sync=debug`.
+    #[arg(long, global = true, value_name = "FILTER", default_value = "warn")]
+    log: String,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a car marketplace, index it, and serve it.
+    Demo(command::demo::Demo),
+    /// Print a commented configuration made from a database's own schema.
+    Init {
+        /// The database: sqlite:<path>.
+        url: String,
+    },
+    /// Check every prerequisite; each failure names its cause and the statement that mends it.
+    Check(Configured),
+    /// Index, follow every change, and serve the search API.
+    Serve {
+        #[command(flatten)]
+        configured: Configured,
+        /// Listen here instead of where the configuration says.
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        listen: Option<std::net::SocketAddr>,
+    },
+    /// Index what has changed, then exit. Fails when a row could not be indexed.
+    Sync {
+        #[command(flatten)]
+        configured: Configured,
+        /// Exit once everything that was committed before the start is indexed. Without it: `instep serve`.
+        #[arg(long, required = true)]
+        once: bool,
+        /// Walk every collection again, from both sides.
+        #[arg(long)]
+        rescan: bool,
+    },
+    /// Say how far each index set is, and what became of every change.
+    Status(Configured),
+    /// Compare database and index, document by document, in both directions.
+    Verify {
+        #[command(flatten)]
+        configured: Configured,
+        /// Index again what differs.
+        #[arg(long)]
+        repair: bool,
+        /// Go on where an interrupted verification stopped.
+        #[arg(long)]
+        resume: bool,
+        /// Only this collection.
+        #[arg(long, value_name = "NAME")]
+        collection: Option<String>,
+        /// Only this index set.
+        #[arg(long, value_name = "NAME")]
+        set: Option<String>,
+    },
+    /// Show the configuration's schema, or the configuration with its defaults and without its secrets.
+    Config {
+        #[command(subcommand)]
+        what: ConfigCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// The JSON Schema of the configuration file, for editors.
+    Schema,
+    /// The configuration as it was understood.
+    Print(Configured),
+}
+
+/// A command that works with a configuration.
+#[derive(Debug, Args)]
+pub(crate) struct Configured {
+    /// The configuration file.
+    #[arg(short, long, value_name = "FILE", default_value = "instep.toml", env = "INSTEP_CONFIG")]
+    pub(crate) config: PathBuf,
+}
+
+/// Carries out what the process was told. Failures are said on standard error; the exit code is 0 when everything
+/// held, 1 when something did not, 2 when the command could not be understood.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let output = Output::new(cli.json);
+    if let Err(error) = start_logging(&cli.log, cli.json) {
+        return failed(&output, &error);
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let error = instep_core::Error::fatal("no_runtime", format!("cannot start: {error}"));
+            return failed(&output, &error);
+        }
+    };
+    let done = runtime.block_on(carry_out(cli.command, &output));
+    done.unwrap_or_else(|error| failed(&output, &error))
+}
+
+/// Says what failed. What could not be understood is 2, what was not carried out is 1.
+fn failed(output: &Output, error: &instep_core::Error) -> ExitCode {
+    output.error(error);
+    ExitCode::from(if error.fault() == instep_core::Fault::Invalid { 2 } else { 1 })
+}
+
+async fn carry_out(command: Command, output: &Output) -> instep_core::Result<ExitCode> {
+    match command {
+        Command::Demo(demo) => command::demo::run(demo, output).await,
+        Command::Init { url } => command::inspect::init(&url, output).await,
+        Command::Check(configured) => command::inspect::check(&configured.config, output).await,
+        Command::Serve { configured, listen } => command::serve::serve(&configured.config, listen, output).await,
+        Command::Sync { configured, once: _, rescan } => command::serve::sync(&configured.config, rescan, output).await,
+        Command::Status(configured) => command::status::status(&configured.config, output).await,
+        Command::Verify {..} => Ok(ExitCode::SUCCESS),
+        Command::Config { what: ConfigCommand::Schema } => command::inspect::schema(output),
+        Command::Config { what: ConfigCommand::Print(configured) } => command::inspect::print(&configured.config, output),
+    }
+}
+
+fn start_logging(filter: &str, json: bool) -> instep_core::Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_new(filter).map_err(|error| {
+        instep_core::Error::invalid("bad_log_filter", format!("`{filter}` is not a log filter: {error}"))
+            .with_remedy("write warn, info, debug, or a target with a level: instep_sync=debug")
+    })?;
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match json {
+        true => logs.json().init(),
+        false => logs.init(),
+    }
+    Ok(())
+}

@@ -1,0 +1,276 @@
+//! The configuration as it stands in the file: every value with its place, nothing looked up yet.
+//!
+//! The doc comments of this file are the descriptions in the JSON Schema that `instep config schema` prints.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::de::value::MapAccessDeserializer;
+use serde::{Deserialize, Deserializer};
+use toml::Spanned;
+
+use crate::config::secret::Secret;
+
+/// A value with its place in the file.
+pub(crate) type At<T> = Spanned<T>;
+
+/// The configuration of instep.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "instep configuration")]
+pub(crate) struct RawConfig {
+    /// Where instep keeps its own state.
+    #[serde(default)]
+    pub(crate) state: RawState,
+    /// The search API.
+    #[serde(default)]
+    pub(crate) server: RawServer,
+    /// Databases, by name.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, RawSource>")]
+    pub(crate) source: BTreeMap<At<String>, RawSource>,
+    /// Document types, by name.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, RawCollection>")]
+    pub(crate) collection: BTreeMap<At<String>, RawCollection>,
+    /// API keys, by name. Without any, callers are anonymous: loopback and public collections only.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, RawKey>")]
+    pub(crate) key: BTreeMap<At<String>, RawKey>,
+    /// Places to index, by name. `embedded` exists without being named.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, RawCluster>")]
+    pub(crate) cluster: BTreeMap<At<String>, RawCluster>,
+    /// Index sets, by name. Without any there is one, `main`, on `embedded`.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, RawSet>")]
+    pub(crate) set: BTreeMap<At<String>, RawSet>,
+}
+
+/// Where instep keeps its own state.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawState {
+    /// A folder, relative to this file: the change log, and the embedded engine's indexes. `instep-state` without it.
+    #[schemars(with = "Option<String>")]
+    pub(crate) path: Option<At<String>>,
+}
+
+/// The search API.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawServer {
+    /// Address and port. 127.0.0.1:9200 without it; port 0 takes a free one. An address that is not loopback needs keys.
+    #[schemars(with = "Option<String>")]
+    pub(crate) listen: Option<At<String>>,
+}
+
+/// A database.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawSource {
+    /// `sqlite:<path>`, relative to this file. `${VAR}` takes from the environment, `file:<path>` reads a file.
+    #[schemars(with = "String")]
+    pub(crate) url: At<String>,
+}
+
+/// A document type.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawCollection {
+    /// The source its rows live in. May be left out when there is only one.
+    #[schemars(with = "Option<String>")]
+    pub(crate) source: Option<At<String>>,
+    /// The root table: each of its rows is a document, its primary key the document's `_id`.
+    #[schemars(with = "String")]
+    pub(crate) root: At<String>,
+    /// The language of its text: picks the analyzer of text fields and names the index.
+    #[schemars(with = "Option<String>")]
+    pub(crate) language: Option<At<RawLanguage>>,
+    /// Who may read a document: a column with a JSON array of names, or a joined table with one name in each row.
+    #[schemars(with = "Option<RawReaders>")]
+    pub(crate) readers: Option<At<RawReaders>>,
+    /// Everybody may read its documents, without a key too.
+    #[schemars(with = "Option<bool>")]
+    pub(crate) public: Option<At<bool>>,
+    /// The documents' fields. A name with dots adds to a joined object: `"reviews.author"`.
+    #[schemars(with = "BTreeMap<String, RawField>")]
+    pub(crate) fields: BTreeMap<At<String>, At<RawField>>,
+}
+
+/// A language's tag.
+#[derive(Debug)]
+pub(crate) struct RawLanguage(pub(crate) String);
+
+/// What the message of a language that is a table begins with.
+pub(crate) const NO_LANGUAGE_COLUMN: &str = "the language of a collection is one tag";
+
+impl<'de> Deserialize<'de> for RawLanguage {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = RawLanguage;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a language such as \"en\"")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<RawLanguage, E> {
+                Ok(RawLanguage(text.to_owned()))
+            }
+            fn visit_map<M: serde::de::MapAccess<'de>>(self, _: M) -> Result<RawLanguage, M::Error> {
+                Err(serde::de::Error::custom(NO_LANGUAGE_COLUMN))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+/// Who may read a document.
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged)]
+pub(crate) enum RawReaders {
+    /// A column of the root that holds a JSON array of names.
+    Column(String),
+    /// Joined rows, each with one name in the column `values`.
+    Joined(Box<RawTable>),
+}
+
+/// A field: the name of a type, or a table that says more.
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged)]
+pub(crate) enum RawField {
+    /// The field's type; its column has the field's name.
+    Type(String),
+    /// A column, a JSON object, or a join.
+    Table(Box<RawTable>),
+}
+
+/// A field in full. With `table` it is a join, otherwise a column.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawTable {
+    /// keyword, text, long, integer, double, decimal, boolean, date, object or flattened.
+    #[serde(rename = "type")]
+    #[schemars(with = "Option<String>")]
+    pub(crate) kind: Option<At<String>>,
+    /// The column; the field's own name without it.
+    #[schemars(with = "Option<String>")]
+    pub(crate) from: Option<At<String>>,
+    /// For text: the analyzer's name.
+    #[schemars(with = "Option<String>")]
+    pub(crate) analyzer: Option<At<String>>,
+    /// For text: the language, where it is not the collection's.
+    #[schemars(with = "Option<String>")]
+    pub(crate) language: Option<At<String>>,
+    /// For text: whether `<field>.keyword` holds the exact text (of up to 256 characters) too. True without it.
+    #[schemars(with = "Option<bool>")]
+    pub(crate) keyword: Option<At<bool>>,
+    /// For decimal: digits after the point. The column's own, or 2, without it.
+    #[schemars(with = "Option<u8>")]
+    pub(crate) scale: Option<At<u8>>,
+    /// The column holds an array (JSON text): the field has each of its values.
+    #[schemars(with = "Option<bool>")]
+    pub(crate) array: Option<At<bool>>,
+    /// Joins this table.
+    #[schemars(with = "Option<String>")]
+    pub(crate) table: Option<At<String>>,
+    /// What `on` and `order` call the joined table. Needed in the `on` of a self-join.
+    #[serde(rename = "as")]
+    #[schemars(with = "Option<String>")]
+    pub(crate) alias: Option<At<String>>,
+    /// `a.x = b.y`, several joined by `and`. Not needed along a foreign key, when there is exactly one.
+    #[schemars(with = "Option<String>")]
+    pub(crate) on: Option<At<String>>,
+    /// A link table between the two.
+    #[schemars(with = "Option<String>")]
+    pub(crate) through: Option<At<String>>,
+    /// Several rows may belong to one: the field is an array. A join that is written out without it takes one row.
+    #[schemars(with = "Option<bool>")]
+    pub(crate) many: Option<At<bool>>,
+    /// A column of the joined or the link table that orders the array; `desc` after it for the largest first.
+    #[schemars(with = "Option<String>")]
+    pub(crate) order: Option<At<String>>,
+    /// The joined object's columns (or a JSON object's members), with types derived from the table; a dotted field
+    /// (`"seller.name" = "keyword"`) gives one another type.
+    #[schemars(with = "Option<Vec<String>>")]
+    pub(crate) fields: Option<Vec<At<String>>>,
+    /// One column of the joined rows, without an object around it. `type` gives its type; keyword for text.
+    #[schemars(with = "Option<String>")]
+    pub(crate) values: Option<At<String>>,
+}
+
+/// An API key.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawKey {
+    /// The secret itself: from the environment (`${VAR}`) or a file (`file:<path>`). At least 16 characters.
+    #[schemars(with = "String")]
+    pub(crate) secret: At<Secret>,
+    /// Who the caller is.
+    #[schemars(with = "String")]
+    pub(crate) subject: At<String>,
+    /// Groups the caller belongs to. The caller sees documents whose readers name its subject or one of its units.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub(crate) units: Vec<At<String>>,
+    /// `search` (all collections), `search:<collection>`, `operate` (status and metrics), `read_all` (every document,
+    /// whatever its readers).
+    #[schemars(with = "Vec<String>")]
+    pub(crate) scopes: Vec<At<String>>,
+}
+
+/// A place to index.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawCluster {
+    /// `embedded`, or `null` (takes everything and keeps nothing: for measurements).
+    #[schemars(with = "String")]
+    pub(crate) engine: At<String>,
+    /// For embedded: memory for writing, in MB, whatever the number of collections. 128 without it, at least 15.
+    #[schemars(with = "Option<u32>")]
+    pub(crate) writer_memory_mb: Option<At<u32>>,
+}
+
+/// An index set.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawSet {
+    /// The cluster it lives in. `embedded` without it.
+    #[schemars(with = "Option<String>")]
+    pub(crate) cluster: Option<At<String>>,
+    /// Whether this is the set that answers searches. The first one by name without it.
+    #[schemars(with = "Option<bool>")]
+    pub(crate) active: Option<At<bool>>,
+}
+
+/// Text or a table, so that errors inside the table keep their place and their list of known keys.
+macro_rules! text_or_table {
+    ($name:ident, $text:ident, $table:ident, $expecting:literal) => {
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Visitor;
+                impl<'de> serde::de::Visitor<'de> for Visitor {
+                    type Value = $name;
+                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        f.write_str($expecting)
+                    }
+                    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<$name, E> {
+                        Ok($name::$text(text.to_owned()))
+                    }
+                    fn visit_map<M: serde::de::MapAccess<'de>>(self, map: M) -> Result<$name, M::Error> {
+                        RawTable::deserialize(MapAccessDeserializer::new(map))
+                            .map(|table| $name::$table(Box::new(table)))
+                    }
+                }
+                deserializer.deserialize_any(Visitor)
+            }
+        }
+    };
+}
+
+text_or_table!(RawField, Type, Table, "the name of a type, or a table");
+text_or_table!(
+    RawReaders,
+    Column,
+    Joined,
+    "the name of a column, or a table that joins one"
+);

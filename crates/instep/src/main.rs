@@ -1,0 +1,7 @@
+//! The instep command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    instep::cli::run()
+}

@@ -1,0 +1,96 @@
+//! What operators see: the status as JSON, metrics, readiness. The same status is what `instep status` prints.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use instep_core::{ChangeLog, Error, Result, SetName, SetState, SetStatus, SourceName};
+use instep_gateway::Operations;
+use instep_sync::{Activity, Problem, SignalledLog, SourceStatus};
+use metrics_exporter_prometheus::PrometheusHandle;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::running::Running;
+
+/// The operational state of a running instep.
+pub struct Observed {
+    log: Arc<SignalledLog>,
+    active: SetName,
+    sources: HashMap<SourceName, watch::Receiver<SourceStatus>>,
+    sets: HashMap<SetName, watch::Receiver<Activity>>,
+    fan_outs: watch::Receiver<Option<Problem>>,
+    metrics: PrometheusHandle,
+}
+
+impl Observed {
+    /// The state of these tasks.
+    pub fn new(running: &Running, log: Arc<SignalledLog>, active: SetName, metrics: PrometheusHandle) -> Self {
+        Observed {
+            log,
+            active,
+            sources: running.sources.clone(),
+            sets: running.sets.clone(),
+            fan_outs: running.fan_outs.clone(),
+            metrics,
+        }
+    }
+}
+
+#[async_trait]
+impl Operations for Observed {
+    async fn status(&self) -> Result<Value> {
+        let mut status = status(&self.log.status().await?, &self.active);
+        let mut sources: Vec<_> = self.sources.iter().map(|(name, source)| source_status(name, &source.borrow())).collect();
+        sources.sort_by(|a, b| a["source"].as_str().cmp(&b["source"].as_str()));
+        status["sources"] = Value::Array(sources);
+        for set in status["sets"].as_array_mut().into_iter().flatten() {
+            let activity = set["set"].as_str().and_then(|name| self.sets.get(name)).map(|activity| activity.borrow().clone());
+            set["activity"] = json!(activity);
+        }
+        status["fan_out_problem"] = json!(*self.fan_outs.borrow());
+        Ok(status)
+    }
+
+    async fn metrics(&self) -> Result<String> {
+        instep_sync::metrics::record(&self.log.status().await?);
+        self.metrics.run_upkeep();
+        Ok(self.metrics.render())
+    }
+
+    /// Ready when the active set is there, follows, and has been filled once.
+    async fn ready(&self) -> Result<()> {
+        let sets = self.log.status().await?;
+        let not_ready = |why: &str| Err(Error::transient("not_ready", format!("set `{}` {why}", self.active)));
+        match sets.iter().find(|set| set.set == self.active) {
+            None => not_ready("does not exist yet"),
+            Some(set) if !matches!(set.state, SetState::Following | SetState::Paused) => not_ready("does not follow"),
+            Some(set) if set.scans.iter().any(|scan| !scan.finished && !scan.both) => not_ready("is still being filled"),
+            Some(_) => Ok(()),
+        }
+    }
+}
+
+/// The sets as status shows them.
+pub(crate) fn status(sets: &[SetStatus], active: &SetName) -> Value {
+    let sets = sets.iter().map(|set| {
+        let mut shown = json!(set);
+        shown["active"] = json!(set.set == *active);
+        shown["lag"] = json!(set.lag());
+        shown["conserved"] = json!(set.counts.conserved().is_ok());
+        shown["counts"]["built"] = json!(set.counts.built());
+        shown
+    });
+    json!({ "sets": sets.collect::<Vec<_>>() })
+}
+
+fn source_status(name: &SourceName, status: &SourceStatus) -> Value {
+    json!({
+        "source": name,
+        "state": status.state,
+        "since_ms": status.since_ms,
+        "position": status.position.as_ref().map(ToString::to_string),
+        "last_change_ms": status.last_change_ms,
+        "problem": status.problem,
+    })
+}

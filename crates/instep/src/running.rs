@@ -1,0 +1,129 @@
+//! The tasks that keep indexes in step: a follower for each source, an indexer for each set, one expander of fan-outs,
+//! and the forgetting of what every set has passed. Every task is awaited by [`Running::stop`].
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use instep_core::{ChangeLog, Result, SetName, SetState, Settings, SourceName};
+use instep_sync::{
+    Activity, Assembler, CaughtUp, Expander, Follower, Indexer, IndexerOptions, Problem, SetDefinition, SignalledLog,
+    SourceDefinition, SourceStatus, SystemClock, caught_up,
+};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::wiring::{Parts, now_ms};
+
+/// How often entries that every set has passed are forgotten, and metrics are brought up to date.
+const HOUSEKEEPING: Duration = Duration::from_secs(5);
+
+/// The running tasks.
+pub struct Running {
+    log: Arc<SignalledLog>,
+    assembler: Arc<Assembler>,
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+    /// What each source's follower is doing.
+    pub sources: HashMap<SourceName, watch::Receiver<SourceStatus>>,
+    /// What each set's indexer is doing.
+    pub sets: HashMap<SetName, watch::Receiver<Activity>>,
+    /// What is wrong with fan-outs, while something is.
+    pub fan_outs: watch::Receiver<Option<Problem>>,
+}
+
+impl Running {
+    /// Starts all tasks. Sets that were halted follow again: starting the process is a person's answer to the halt.
+    pub async fn start(parts: &Parts) -> Result<Running> {
+        let (stop, stopped) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        let clock = Arc::new(SystemClock);
+        let seed = now_ms();
+        let owner = format!("{}", std::process::id());
+
+        for status in parts.log.status().await? {
+            if matches!(status.state, SetState::Halted(_)) {
+                parts.log.set_state(&status.set, &SetState::Following).await?;
+            }
+        }
+
+        let mut sources = HashMap::new();
+        for (name, source) in &parts.sources {
+            let of_source = parts.collections.iter().filter(|collection| collection.source == *name);
+            let definition = SourceDefinition {
+                name: name.clone(),
+                source: source.clone(),
+                watched: parts.assembler.watched(name),
+                collections: of_source.map(|collection| collection.name.clone()).collect(),
+            };
+            let follower = Follower::new(definition, parts.assembler.clone(), parts.log.clone(), clock.clone(), seed);
+            sources.insert(name.clone(), follower.status());
+            tasks.spawn(follower.run(stopped.clone()));
+        }
+
+        let expander = Expander::new(parts.assembler.clone(), parts.log.clone(), seed);
+        let fan_outs = expander.problem();
+        tasks.spawn(expander.run(stopped.clone()));
+
+        let mut sets = HashMap::new();
+        for set in &parts.config.sets {
+            let definition = SetDefinition {
+                set: set.name.clone(),
+                collections: parts.collections.clone(),
+                engine: parts.engine_of(&set.name)?.engine.clone(),
+                settings: Settings::new(),
+            };
+            let options = IndexerOptions { seed, ..IndexerOptions::default() };
+            let (builder, log) = (parts.assembler.clone(), parts.log.clone());
+            let indexer = Indexer::new(definition, builder, log, clock.clone(), sources.clone(), &owner, options);
+            sets.insert(set.name.clone(), indexer.activity());
+            let (name, stopped) = (set.name.clone(), stopped.clone());
+            tasks.spawn(async move {
+                if let Err(error) = indexer.run(stopped).await {
+                    tracing::error!(set = %name, code = error.code(), "the set is indexed elsewhere: {error}");
+                }
+            });
+        }
+
+        tasks.spawn(housekeeping(parts.log.clone(), stopped));
+        Ok(Running { log: parts.log.clone(), assembler: parts.assembler.clone(), stop, tasks, sources, sets, fan_outs })
+    }
+
+    /// Waits until everything that was committed before the call is indexed, or cannot be.
+    pub async fn caught_up(&self) -> Result<CaughtUp> {
+        let sources: Vec<_> = self.sources.values().cloned().collect();
+        caught_up(&self.log, &SystemClock, &sources).await
+    }
+
+    /// The builder of all collections.
+    pub fn assembler(&self) -> &Arc<Assembler> {
+        &self.assembler
+    }
+
+    /// Stops every task and waits until what was under way is finished.
+    pub async fn stop(mut self) {
+        // Nobody listens any more when every task has ended by itself.
+        let _ = self.stop.send(true);
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!("a task ended in a panic: {error}");
+            }
+        }
+    }
+}
+
+async fn housekeeping(log: Arc<SignalledLog>, mut stopped: watch::Receiver<bool>) {
+    loop {
+        match log.status().await {
+            Ok(sets) => instep_sync::metrics::record(&sets),
+            Err(error) => tracing::warn!("the state cannot be read: {error}"),
+        }
+        if let Err(error) = log.forget().await {
+            tracing::warn!("passed entries cannot be forgotten: {error}");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(HOUSEKEEPING) => {}
+            _ = stopped.wait_for(|stop| *stop) => return,
+        }
+    }
+}

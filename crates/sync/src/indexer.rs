@@ -1,0 +1,287 @@
+//! The indexer of one set: becomes its owner, makes its indexes exist, and works until it is told to stop.
+//!
+//! Each set has its own indexer and its own engine handle: one set's failure or slowness never delays another. A fatal
+//! failure halts the set in the log, with the reason and the remedy; when a person sets it to follow again, the
+//! indexer goes on from the position.
+//!
+//! While a collection's index is made again (`drop`, `ensure`, scan), searches of this set see it partly filled:
+//! re-index into a second set where that matters.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use instep_core::{
+    Builder, ChangeLog, Collection, CollectionName, Engine, Ensured, Error, Fault, IndexName, Mapping, Result,
+    ResultExt, SetName, SetState, Settings, SourceName,
+};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::backoff::Backoff;
+use crate::clock::Clock;
+use crate::signal::SignalledLog;
+use crate::status::{Activity, Problem, Shutdown, SourceStatus, stopped};
+use crate::tenure::{Stop, Tenure};
+
+/// A set to index: where, and what.
+#[derive(Clone)]
+pub struct SetDefinition {
+    /// Its name.
+    pub set: SetName,
+    /// The collections it holds.
+    pub collections: Vec<Collection>,
+    /// Where its indexes are.
+    pub engine: Arc<dyn Engine>,
+    /// Settings of its indexes.
+    pub settings: Settings,
+}
+
+/// How an indexer works. The defaults suit a small machine.
+#[derive(Clone, Debug)]
+pub struct IndexerOptions {
+    /// Documents in a batch, at most.
+    pub batch: usize,
+    /// Batches of each lane under way, at most. Entries that come while as many are under way fold.
+    pub batches: usize,
+    /// Bytes of built documents in memory, over both lanes.
+    pub budget: usize,
+    /// Keys in a chunk of a scan.
+    pub chunk: usize,
+    /// Attempts of a document that fails for a moment, before it becomes a retry and the position moves on.
+    pub attempts: u32,
+    /// The first wait after a failure of the engine, a source or the log, and the longest.
+    pub backoff: (Duration, Duration),
+    /// The first wait of a retry, and the longest.
+    pub retry: (Duration, Duration),
+    /// How long a call of the engine may take; also after which a delete of unknown outcome is repeated.
+    pub deadline: Duration,
+    /// How often to look for what other processes wrote.
+    pub poll: Duration,
+    /// How long to finish what is under way when told to stop.
+    pub drain: Duration,
+    /// Seeds the jitter of all waits.
+    pub seed: u64,
+}
+
+impl Default for IndexerOptions {
+    fn default() -> Self {
+        IndexerOptions {
+            batch: 1_000,
+            batches: 8,
+            budget: 16 << 20,
+            chunk: 2_000,
+            attempts: 5,
+            backoff: (Duration::from_millis(100), Duration::from_secs(30)),
+            retry: (Duration::from_secs(1), Duration::from_secs(300)),
+            deadline: Duration::from_secs(120),
+            poll: Duration::from_secs(1),
+            drain: Duration::from_secs(10),
+            seed: 0,
+        }
+    }
+}
+
+/// A collection as this set holds it.
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub(crate) fingerprint: String,
+    pub(crate) index: IndexName,
+    pub(crate) source: SourceName,
+    mapping: Mapping,
+}
+
+/// Moves one set forward.
+pub struct Indexer {
+    pub(crate) set: SetName,
+    pub(crate) targets: BTreeMap<CollectionName, Target>,
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) builder: Arc<dyn Builder>,
+    pub(crate) log: Arc<SignalledLog>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) sources: HashMap<SourceName, watch::Receiver<SourceStatus>>,
+    pub(crate) options: IndexerOptions,
+    settings: Settings,
+    owner: String,
+    pub(crate) activity: watch::Sender<Activity>,
+}
+
+impl Indexer {
+    /// An indexer of this set. `owner` names this process in the log. `sources`: their followers' statuses: a scan
+    /// starts once its source's changes are captured. A source without a follower here is not waited for.
+    pub fn new(
+        definition: SetDefinition,
+        builder: Arc<dyn Builder>,
+        log: Arc<SignalledLog>,
+        clock: Arc<dyn Clock>,
+        sources: HashMap<SourceName, watch::Receiver<SourceStatus>>,
+        owner: &str,
+        options: IndexerOptions,
+    ) -> Self {
+        let SetDefinition { set, collections, engine, settings } = definition;
+        let target = |collection: &Collection| Target {
+            fingerprint: collection.fingerprint(),
+            index: IndexName::physical(&set, &collection.name, &collection.language),
+            source: collection.source.clone(),
+            mapping: Mapping::of(collection),
+        };
+        let targets = collections.iter().map(|collection| (collection.name.clone(), target(collection))).collect();
+        Indexer {
+            targets,
+            set,
+            engine,
+            builder,
+            log,
+            clock,
+            sources,
+            options,
+            settings,
+            owner: owner.to_owned(),
+            activity: watch::Sender::new(Activity::default()),
+        }
+    }
+
+    /// What it is doing, from now on.
+    pub fn activity(&self) -> watch::Receiver<Activity> {
+        self.activity.subscribe()
+    }
+
+    /// Works until it is told to stop; then it finishes what is under way. Registers the set with the log first.
+    ///
+    /// An `Err` means that another process became the set's owner: it works there, and no more here.
+    pub async fn run(self, mut shutdown: Shutdown) -> Result<()> {
+        let (first, most) = self.options.backoff;
+        let mut backoff = Backoff::new(first, most, self.options.seed);
+        loop {
+            let began = Instant::now();
+            let stop = match self.follow_once(&mut shutdown).await {
+                Ok(stop) => stop,
+                Err(error) => Stop::of(error),
+            };
+            self.activity.send_modify(|activity| (activity.working, activity.in_flight) = (false, 0));
+            match stop {
+                Stop::Shutdown => return Ok(()),
+                Stop::NotFollowing => {}
+                Stop::Lost(error) => {
+                    self.report(Some(&error));
+                    return Err(error);
+                }
+                Stop::Halt(error) if error.is_transient() => {
+                    self.report(Some(&error));
+                    if began.elapsed() > most {
+                        backoff.reset();
+                    }
+                    let wait = backoff.next();
+                    tokio::select! {
+                        () = tokio::time::sleep(wait) => {}
+                        () = stopped(&mut shutdown) => return Ok(()),
+                    }
+                }
+                Stop::Halt(error) => self.halt(&error, &mut backoff, &mut shutdown).await,
+            }
+        }
+    }
+
+    /// Waits until the set follows, owns it, and works until something stops it.
+    async fn follow_once(&self, shutdown: &mut Shutdown) -> Result<Stop> {
+        let collections: Vec<_> =
+            self.targets.iter().map(|(name, target)| (name.clone(), target.fingerprint.clone())).collect();
+        self.log.register(&self.set, &collections).await?;
+        let mut signal = self.log.watch();
+        while !self.follows().await? {
+            tokio::select! {
+                _ = signal.changed() => {}
+                () = tokio::time::sleep(self.options.poll) => {}
+                () = stopped(shutdown) => return Ok(Stop::Shutdown),
+            }
+        }
+        let owned = self.log.own(&self.set, &self.owner).await?;
+        self.prepare().await?;
+        tracing::info!(set = %self.set, position = owned.position.0, "indexing");
+        let mut tenure = Tenure::new(self, owned).await?;
+        self.report(None);
+        self.activity.send_modify(|activity| activity.working = true);
+        Ok(tenure.run(shutdown).await)
+    }
+
+    /// Whether the log says that this set is to be worked on.
+    pub(crate) async fn follows(&self) -> Result<bool> {
+        let sets = self.log.status().await?;
+        Ok(sets.iter().any(|status| status.set == self.set && status.state == SetState::Following))
+    }
+
+    /// Makes the index of each collection exist. An index that is not there although the log believes that documents
+    /// were written to it, or that has to be made again, is scanned from the beginning: that is written down first, so
+    /// that a crash in between scans again rather than leaving it empty.
+    async fn prepare(&self) -> Result<()> {
+        if !self.engine.capabilities().stores {
+            return Ok(());
+        }
+        let there = self.engine.indexes().await?;
+        let scans = self.log.scans(&self.set).await?;
+        for (name, target) in &self.targets {
+            let rescan = [(name.clone(), target.fingerprint.clone())];
+            let begun = scans
+                .iter()
+                .any(|scan| scan.collection == *name && (scan.finished || scan.after.is_some() || scan.done > 0));
+            if begun && !there.contains(&target.index) {
+                tracing::warn!(set = %self.set, index = %target.index, "the index is gone: it is made again and filled by a scan");
+                self.log.rescan(&self.set, &rescan, false).await?;
+            }
+            let ensure = || self.engine.ensure(&target.index, &target.mapping, &self.settings);
+            let ensured = ensure().await.context(|| format!("preparing index `{}`", target.index))?;
+            match ensured {
+                Ensured::Created | Ensured::Unchanged | Ensured::Extended => {}
+                Ensured::NeedsNewIndex => {
+                    tracing::warn!(set = %self.set, index = %target.index, "the definition does not fit the index: it is made again and filled by a scan");
+                    self.log.rescan(&self.set, &rescan, false).await?;
+                    self.engine.drop_index(&target.index).await?;
+                    if ensure().await? == Ensured::NeedsNewIndex {
+                        let message = format!("index `{}` cannot be made to fit its definition", target.index);
+                        return Err(Error::fatal("mapping_refused", message));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn halt(&self, error: &Error, backoff: &mut Backoff, shutdown: &mut Shutdown) {
+        self.report(Some(error));
+        tracing::error!(set = %self.set, code = error.code(), fault = error.fault().as_str(), "the set is halted: {error}");
+        let state = SetState::Halted(Problem::of(error).line());
+        while let Err(failed) = self.log.set_state(&self.set, &state).await {
+            tracing::warn!(set = %self.set, "the set's state cannot be written: {failed}");
+            tokio::select! {
+                () = tokio::time::sleep(backoff.next()) => {}
+                () = stopped(shutdown) => return,
+            }
+        }
+    }
+
+    pub(crate) fn report(&self, error: Option<&Error>) {
+        let problem = error.map(Problem::of);
+        self.activity.send_if_modified(|activity| {
+            let differs = activity.problem != problem;
+            activity.problem = problem;
+            differs
+        });
+    }
+}
+
+impl Stop {
+    /// What a failure means for the set's owner.
+    pub(crate) fn of(error: Error) -> Stop {
+        match (error.code(), error.fault()) {
+            ("ownership_lost", _) => Stop::Lost(error),
+            (_, Fault::Transient)
+            | (_, Fault::Poison)
+            | (_, Fault::Fatal)
+            | (_, Fault::Invalid)
+            | (_, Fault::Unauthenticated)
+            | (_, Fault::Denied)
+            | (_, Fault::NotFound)
+            | (_, Fault::Conflict) => Stop::Halt(error),
+        }
+    }
+}

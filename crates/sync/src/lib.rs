@@ -1,0 +1,38 @@
+//! Moves changes to engines.
+//!
+//! [`Assembler`] knows which documents a row belongs to and builds documents from rows; the indexer takes touched
+//! documents from the log, builds them, applies them to an engine, and settles. This crate names no engine and no
+//! database: it sees the traits of `instep-core` alone.
+
+mod assemble;
+mod backoff;
+mod batch;
+mod breaker;
+mod clock;
+mod convert;
+mod expand;
+mod flight;
+mod follow;
+mod indexer;
+mod json;
+mod load;
+pub mod metrics;
+mod null;
+mod once;
+mod plan;
+mod render;
+mod route;
+mod scan;
+mod signal;
+mod status;
+mod tenure;
+
+pub use assemble::Assembler;
+pub use clock::{Clock, SystemClock};
+pub use expand::Expander;
+pub use follow::{Follower, SourceDefinition};
+pub use indexer::{Indexer, IndexerOptions, SetDefinition};
+pub use null::NullEngine;
+pub use once::{CaughtUp, caught_up};
+pub use signal::SignalledLog;
+pub use status::{Activity, Problem, Shutdown, SourceState, SourceStatus};

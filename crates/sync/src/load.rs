@@ -1,0 +1,290 @@
+//! Reads the rows of a batch of documents: one fetch for each node of the join tree, all in one snapshot.
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+use std::collections::HashMap;
+
+use instep_core::{Error, Fetch, Node, NodeId, Result, ResultExt, Rows, Snapshot, Value};
+
+use crate::plan::{Chain, NodeFetch, Plan};
+
+/// The rows of a batch, linked: from a row of a node to the rows of its children.
+pub(crate) struct Loaded {
+    nodes: Vec<Linked>,
+}
+
+/// The rows of one node, and which of them belong to each row of the parent node.
+#[derive(Default)]
+struct Linked {
+    rows: Rows,
+    /// Row numbers, grouped by what they are joined by, and in the join's order.
+    order: Vec<u32>,
+    /// Where each group starts in `order`, and where the last one ends.
+    starts: Vec<u32>,
+    /// For each row of the parent node the number of its group. Parent rows that are alike share one.
+    groups: Vec<Option<u32>>,
+}
+
+impl Loaded {
+    /// Reads the root rows with these distinct keys and everything joined to them. NULL joins nothing. A node of the
+    /// tree is read once; not at all where nothing is to be joined.
+    pub(crate) async fn read(
+        plan: &Plan,
+        snapshot: &mut dyn Snapshot,
+        keys: Vec<Vec<Value>>,
+    ) -> Result<Loaded> {
+        let root = &plan.collection.nodes[0];
+        let rows = fetch(snapshot, root, &plan.fetches[0], root.key.clone(), keys).await?;
+        let mut nodes = vec![Linked {
+            rows,
+            ..Linked::default()
+        }];
+        for (node, wanted) in plan.collection.nodes.iter().zip(&plan.fetches).skip(1) {
+            let parent = node.parent.expect("only the root has no parent");
+            let (joined, values) = Joined::of(&nodes[parent].rows, &wanted.parent);
+            let groups = values.len();
+            let rows = fetch(snapshot, node, wanted, node.own_columns(), values).await?;
+            nodes.push(
+                joined
+                    .link(rows, groups, wanted)
+                    .context(|| format!("reading table `{}`", node.table))?,
+            );
+        }
+        Ok(Loaded { nodes })
+    }
+
+    /// The root rows, in no particular order.
+    pub(crate) fn roots(&self) -> &Rows {
+        &self.nodes[0].rows
+    }
+
+    /// A row of a node.
+    pub(crate) fn row(&self, node: NodeId, at: u32) -> &[Value] {
+        self.nodes[node].rows.row(at as usize)
+    }
+
+    /// The rows at the end of a chain that starts at a row of the object's node, in order.
+    pub(crate) fn follow(&self, chain: &Chain, from: u32) -> Cow<'_, [u32]> {
+        if let [node] = chain.nodes[..] {
+            return Cow::Borrowed(self.nodes[node].group(from));
+        }
+        let mut found = Vec::new();
+        self.descend(&chain.nodes, from, &mut found);
+        if !chain.order.is_empty() {
+            let node = chain.end();
+            found.sort_by(|a, b| compare(&chain.order, self.row(node, *a), self.row(node, *b)));
+        }
+        Cow::Owned(found)
+    }
+
+    fn descend(&self, nodes: &[NodeId], from: u32, found: &mut Vec<u32>) {
+        let Some((first, rest)) = nodes.split_first() else {
+            found.push(from);
+            return;
+        };
+        for at in self.nodes[*first].group(from) {
+            self.descend(rest, *at, found);
+        }
+    }
+}
+
+impl Linked {
+    /// The rows that belong to a row of the parent node.
+    fn group(&self, parent: u32) -> &[u32] {
+        let Some(group) = self.groups[parent as usize].map(|group| group as usize) else {
+            return &[];
+        };
+        &self.order[self.starts[group] as usize..self.starts[group + 1] as usize]
+    }
+}
+
+async fn fetch(
+    snapshot: &mut dyn Snapshot,
+    node: &Node,
+    wanted: &NodeFetch,
+    by: Vec<String>,
+    values: Vec<Vec<Value>>,
+) -> Result<Rows> {
+    if values.is_empty() {
+        return Ok(Rows::new(wanted.columns.len()));
+    }
+    let wanted = Fetch {
+        table: node.table.clone(),
+        columns: wanted.columns.clone(),
+        by,
+        values,
+        page: None,
+    };
+    snapshot.fetch(&wanted).await
+}
+
+/// What the rows of a parent node join by: distinct tuples, numbered.
+struct Joined {
+    numbers: Numbers,
+    /// For each row of the parent the number of its tuple; `None` when a part of it is NULL.
+    groups: Vec<Option<u32>>,
+}
+
+/// The number of each tuple.
+enum Numbers {
+    /// Of one integer each, as nearly all are: sorted, so that the place is the number and nothing is hashed.
+    Integers(Vec<i64>),
+    Tuples(HashMap<Vec<Value>, u32>),
+}
+
+impl Joined {
+    /// Numbers the tuples of these columns, and lists them in order of their numbers.
+    fn of(rows: &Rows, columns: &[usize]) -> (Self, Vec<Vec<Value>>) {
+        Self::of_integers(rows, columns).unwrap_or_else(|| Self::of_tuples(rows, columns))
+    }
+
+    fn of_integers(rows: &Rows, columns: &[usize]) -> Option<(Self, Vec<Vec<Value>>)> {
+        let [column] = *columns else {
+            return None;
+        };
+        let mut places = Vec::with_capacity(rows.len());
+        for (at, row) in rows.iter().enumerate() {
+            match &row[column] {
+                Value::Int(integer) => places.push((*integer, at)),
+                Value::Null => {}
+                Value::Bool(_)
+                | Value::Double(_)
+                | Value::Decimal(_)
+                | Value::Text(_)
+                | Value::Bytes(_)
+                | Value::Json(_) => return None,
+            }
+        }
+        places.sort_unstable();
+        let mut groups = vec![None; rows.len()];
+        let mut integers: Vec<i64> = Vec::with_capacity(places.len());
+        for (integer, at) in places {
+            if integers.last() != Some(&integer) {
+                integers.push(integer);
+            }
+            groups[at] = Some(small(integers.len() - 1));
+        }
+        let values = integers
+            .iter()
+            .map(|integer| vec![Value::Int(*integer)])
+            .collect();
+        let numbers = Numbers::Integers(integers);
+        Some((Joined { numbers, groups }, values))
+    }
+
+    fn of_tuples(rows: &Rows, columns: &[usize]) -> (Self, Vec<Vec<Value>>) {
+        let mut numbers: HashMap<Vec<Value>, u32> = HashMap::with_capacity(rows.len());
+        let mut values = Vec::new();
+        let mut groups = Vec::with_capacity(rows.len());
+        let mut tuple = Vec::with_capacity(columns.len());
+        for row in rows.iter() {
+            tuple.clear();
+            tuple.extend(columns.iter().map(|at| row[*at].clone()));
+            if tuple.iter().any(Value::is_null) {
+                groups.push(None);
+                continue;
+            }
+            let number = numbers.get(&tuple).copied().unwrap_or_else(|| {
+                let number = small(values.len());
+                numbers.insert(tuple.clone(), number);
+                values.push(tuple.clone());
+                number
+            });
+            groups.push(Some(number));
+        }
+        let numbers = Numbers::Tuples(numbers);
+        (Joined { numbers, groups }, values)
+    }
+
+    /// Groups the joined rows by the tuple they belong to, of which there are so many.
+    fn link(self, rows: Rows, tuples: usize, wanted: &NodeFetch) -> Result<Linked> {
+        let numbers = self.numbers.of_rows(&rows, &wanted.own)?;
+        // Counted first, so that each row goes straight to its place.
+        let mut starts = vec![0; tuples + 1];
+        numbers
+            .iter()
+            .for_each(|number| starts[*number as usize + 1] += 1);
+        for group in 0..tuples {
+            starts[group + 1] += starts[group];
+        }
+        let mut next = starts.clone();
+        let mut order = vec![0; rows.len()];
+        for (at, number) in (0..).zip(numbers) {
+            let place = &mut next[number as usize];
+            order[*place as usize] = at;
+            *place += 1;
+        }
+        for group in starts.windows(2) {
+            let group = &mut order[group[0] as usize..group[1] as usize];
+            if group.len() > 1 {
+                group.sort_unstable_by(|a, b| in_order(wanted, rows.row(*a as usize), rows.row(*b as usize)));
+            }
+        }
+        Ok(Linked {
+            rows,
+            order,
+            starts,
+            groups: self.groups,
+        })
+    }
+}
+
+impl Numbers {
+    /// The number of each row, by these columns of it.
+    fn of_rows(&self, rows: &Rows, columns: &[usize]) -> Result<Vec<u32>> {
+        let mut tuple = Vec::with_capacity(columns.len());
+        let number = |row: &[Value]| match self {
+            Numbers::Integers(integers) => match &row[columns[0]] {
+                Value::Int(integer) => integers.binary_search(integer).ok().map(small),
+                Value::Null
+                | Value::Bool(_)
+                | Value::Double(_)
+                | Value::Decimal(_)
+                | Value::Text(_)
+                | Value::Bytes(_)
+                | Value::Json(_) => None,
+            },
+            Numbers::Tuples(numbers) => {
+                tuple.clear();
+                tuple.extend(columns.iter().map(|column| row[*column].clone()));
+                numbers.get(&tuple).copied()
+            }
+        };
+        rows.iter().map(number).collect::<Option<_>>().ok_or_else(|| {
+            Error::fatal(
+                "join_mismatch",
+                "a joined row's columns equal none of the values that were asked for",
+            )
+            .with_remedy("give both sides of the join the same type and a binary collation")
+        })
+    }
+}
+
+fn small(number: usize) -> u32 {
+    u32::try_from(number).expect("a batch has fewer than 2^32 rows")
+}
+
+/// The join's order, then the key's. The whole rows last: where the source gives two rows one key, their order is
+/// still not its choice.
+fn in_order(wanted: &NodeFetch, a: &[Value], b: &[Value]) -> Ordering {
+    let by_key = || {
+        wanted
+            .key
+            .iter()
+            .map(|column| a[*column].cmp(&b[*column]))
+            .find(|order| *order != Ordering::Equal)
+    };
+    compare(&wanted.order, a, b).then_with(|| by_key().unwrap_or_else(|| a.cmp(b)))
+}
+
+fn compare(order: &[(usize, bool)], a: &[Value], b: &[Value]) -> Ordering {
+    let by = |(column, descending): &(usize, bool)| {
+        let ordering = a[*column].cmp(&b[*column]);
+        if *descending { ordering.reverse() } else { ordering }
+    };
+    order
+        .iter()
+        .map(by)
+        .find(|ordering| *ordering != Ordering::Equal)
+        .unwrap_or(Ordering::Equal)
+}

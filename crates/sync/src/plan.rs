@@ -1,0 +1,248 @@
+//! A collection, compiled for building: which columns each node's fetch returns and where each is found in a row.
+
+use instep_core::{Collection, Content, Error, Field, Node, NodeId, ReadersRule, Result};
+
+/// A collection and the fetches that build it.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) collection: Collection,
+    pub(crate) fingerprint: String,
+    /// One for each node, in the nodes' order.
+    pub(crate) fetches: Vec<NodeFetch>,
+    /// The documents' shape, columns and nodes resolved to places.
+    pub(crate) shape: Vec<Slot>,
+    pub(crate) readers: ReadersSlot,
+}
+
+/// What is read of one node's table, and where in a row it stands.
+#[derive(Debug)]
+pub(crate) struct NodeFetch {
+    pub(crate) columns: Vec<String>,
+    /// The primary key's columns.
+    pub(crate) key: Vec<usize>,
+    /// The columns that the join to the parent compares.
+    pub(crate) own: Vec<usize>,
+    /// The columns of the parent's fetch that the join compares.
+    pub(crate) parent: Vec<usize>,
+    /// The order of the rows of one parent: a column, and whether it descends.
+    pub(crate) order: Vec<(usize, bool)>,
+}
+
+/// A field of an object.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    /// The name as JSON writes it inside an object: `"name":`.
+    pub(crate) prefix: String,
+    /// The dotted path, for messages.
+    pub(crate) path: String,
+    pub(crate) content: SlotContent,
+}
+
+/// What a field holds, columns and nodes resolved.
+#[derive(Debug)]
+pub(crate) enum SlotContent {
+    Column {
+        at: usize,
+        kind: instep_core::FieldType,
+        array: bool,
+    },
+    Json {
+        at: usize,
+        fields: Vec<Field>,
+    },
+    Joined {
+        chain: Chain,
+        many: bool,
+        fields: Vec<Slot>,
+    },
+    Values {
+        chain: Chain,
+        many: bool,
+        at: usize,
+        kind: instep_core::FieldType,
+    },
+}
+
+/// The way from an object's node down to a joined one.
+#[derive(Debug)]
+pub(crate) struct Chain {
+    /// The nodes below the object's, the joined one last.
+    pub(crate) nodes: Vec<NodeId>,
+    /// The order of what is found through a link table, where a column of the joined table gives it: a column of the
+    /// joined node, and whether it descends. The links' own order stands where it is empty.
+    pub(crate) order: Vec<(usize, bool)>,
+}
+
+impl Chain {
+    /// The joined node.
+    pub(crate) fn end(&self) -> NodeId {
+        *self.nodes.last().expect("a join leads somewhere")
+    }
+}
+
+/// Where a document's readers stand.
+#[derive(Debug)]
+pub(crate) enum ReadersSlot {
+    Public,
+    Column(usize),
+    Joined { chain: Chain, at: usize },
+}
+
+impl Plan {
+    /// Compiles a collection. An error names what does not hold together: a bug of whoever resolved it.
+    pub(crate) fn new(collection: Collection) -> Result<Plan> {
+        for (at, node) in collection.nodes.iter().enumerate() {
+            if (at == 0) != node.parent.is_none() || node.parent.is_some_and(|parent| parent >= at) {
+                return Err(broken(
+                    &collection,
+                    &format!("node `{}` does not follow its parent", node.alias),
+                ));
+            }
+        }
+        let mut columns = Columns::of(&collection.nodes);
+        let shape = columns.slots(&collection, "", 0, &collection.fields)?;
+        let readers = match &collection.readers {
+            ReadersRule::Public => ReadersSlot::Public,
+            ReadersRule::Column(column) => ReadersSlot::Column(columns.at(0, column)),
+            ReadersRule::Joined { node, column } => ReadersSlot::Joined {
+                chain: columns.chain(&collection, 0, *node)?,
+                at: columns.at(*node, column),
+            },
+        };
+        let fetches = collection
+            .nodes
+            .iter()
+            .enumerate()
+            .map(|(id, node)| columns.fetch(id, node))
+            .collect::<Vec<_>>();
+        let fetches = fetches
+            .into_iter()
+            .zip(columns.0)
+            .map(|(fetch, columns)| NodeFetch { columns, ..fetch })
+            .collect();
+        Ok(Plan {
+            fingerprint: collection.fingerprint(),
+            fetches,
+            shape,
+            readers,
+            collection,
+        })
+    }
+}
+
+/// The columns wanted of each node so far.
+struct Columns(Vec<Vec<String>>);
+
+impl Columns {
+    fn of(nodes: &[Node]) -> Self {
+        Columns(nodes.iter().map(|node| node.key.clone()).collect())
+    }
+
+    /// Where a column of a node stands in its fetch; added when it is new.
+    fn at(&mut self, node: NodeId, column: &str) -> usize {
+        let wanted = &mut self.0[node];
+        wanted.iter().position(|have| have == column).unwrap_or_else(|| {
+            wanted.push(column.to_owned());
+            wanted.len() - 1
+        })
+    }
+
+    fn fetch(&mut self, id: NodeId, node: &Node) -> NodeFetch {
+        let key = node.key.iter().map(|column| self.at(id, column)).collect();
+        let own = node.on.iter().map(|(_, own)| self.at(id, own)).collect();
+        let parent = node.parent.map_or_else(Vec::new, |up| {
+            node.on.iter().map(|(theirs, _)| self.at(up, theirs)).collect()
+        });
+        let order = node
+            .order
+            .iter()
+            .map(|by| (self.at(id, &by.column), by.descending))
+            .collect();
+        NodeFetch {
+            columns: Vec::new(),
+            key,
+            own,
+            parent,
+            order,
+        }
+    }
+
+    fn chain(&mut self, collection: &Collection, from: NodeId, to: NodeId) -> Result<Chain> {
+        let mut nodes = Vec::new();
+        let mut at = to;
+        while at != from {
+            nodes.push(at);
+            let parent = collection.nodes.get(at).and_then(|node| node.parent);
+            at = parent
+                .ok_or_else(|| broken(collection, &format!("node {to} does not lie below node {from}")))?;
+        }
+        nodes.reverse();
+        let order: &[_] = if nodes.len() > 1 {
+            &collection.nodes[to].order
+        } else {
+            &[]
+        };
+        let order = order
+            .iter()
+            .map(|by| (self.at(to, &by.column), by.descending))
+            .collect();
+        Ok(Chain { nodes, order })
+    }
+
+    fn slots(
+        &mut self,
+        collection: &Collection,
+        above: &str,
+        from: NodeId,
+        fields: &[Field],
+    ) -> Result<Vec<Slot>> {
+        fields
+            .iter()
+            .map(|field| self.slot(collection, above, from, field))
+            .collect()
+    }
+
+    fn slot(&mut self, collection: &Collection, above: &str, from: NodeId, field: &Field) -> Result<Slot> {
+        let path = format!("{above}{}", field.name);
+        let content = match &field.content {
+            Content::Column { column, kind, array } => SlotContent::Column {
+                at: self.at(from, column),
+                kind: kind.clone(),
+                array: *array,
+            },
+            Content::Json { column, fields } => SlotContent::Json {
+                at: self.at(from, column),
+                fields: fields.clone(),
+            },
+            Content::Joined { node, many, fields } => SlotContent::Joined {
+                chain: self.chain(collection, from, *node)?,
+                many: *many,
+                fields: self.slots(collection, &format!("{path}."), *node, fields)?,
+            },
+            Content::Values {
+                node,
+                many,
+                column,
+                kind,
+            } => SlotContent::Values {
+                chain: self.chain(collection, from, *node)?,
+                many: *many,
+                at: self.at(*node, column),
+                kind: kind.clone(),
+            },
+        };
+        let name = serde_json::to_string(&field.name).expect("text is JSON");
+        Ok(Slot {
+            prefix: format!("{name}:"),
+            path,
+            content,
+        })
+    }
+}
+
+fn broken(collection: &Collection, what: &str) -> Error {
+    Error::fatal(
+        "bad_collection",
+        format!("collection `{}`: {what}", collection.name),
+    )
+}

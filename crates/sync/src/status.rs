@@ -1,0 +1,103 @@
+//! What the running parts are doing, for `status`, for progress bars and for tests: published through watch channels,
+//! so that reading it never waits for the work.
+
+use instep_core::{Error, Position};
+use serde::Serialize;
+use tokio::sync::watch;
+
+/// A failure as people see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// Its stable code.
+    pub code: String,
+    /// What failed, in a sentence without row values.
+    pub message: String,
+    /// The next step, where one is known.
+    pub remedy: Option<String>,
+}
+
+impl Problem {
+    pub(crate) fn of(error: &Error) -> Self {
+        Problem {
+            code: error.code().to_owned(),
+            message: error.to_string(),
+            remedy: error.remedy().map(str::to_owned),
+        }
+    }
+
+    /// The message and the remedy in one line.
+    pub fn line(&self) -> String {
+        match &self.remedy {
+            Some(remedy) => format!("{} ({}); {remedy}", self.message, self.code),
+            None => format!("{} ({})", self.message, self.code),
+        }
+    }
+}
+
+/// What a follower is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SourceState {
+    /// It has not connected yet.
+    Starting,
+    /// It handles changes.
+    Working,
+    /// It has handled everything the source delivered, and waits for changes.
+    Waiting,
+    /// A transient failure: it tries again by itself.
+    BackingOff,
+    /// A failure that a person must mend stopped it.
+    Halted,
+    /// It was told to stop.
+    Stopped,
+}
+
+/// A source, as its follower sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceStatus {
+    /// What the follower is doing.
+    pub state: SourceState,
+    /// Since when, in milliseconds since 1970.
+    pub since_ms: i64,
+    /// Changes are captured: from now on, keys that are enumerated leave no gap.
+    pub captured: bool,
+    /// How far it was followed, durably.
+    pub position: Option<Position>,
+    /// When the last change was committed, or else arrived, in milliseconds since 1970.
+    pub last_change_ms: Option<i64>,
+    /// What is wrong, while something is.
+    pub problem: Option<Problem>,
+}
+
+impl SourceStatus {
+    pub(crate) fn starting() -> Self {
+        SourceStatus {
+            state: SourceState::Starting,
+            since_ms: 0,
+            captured: false,
+            position: None,
+            last_change_ms: None,
+            problem: None,
+        }
+    }
+}
+
+/// What an indexer is doing. The set's state and counters are the log's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Activity {
+    /// It owns its set and works.
+    pub working: bool,
+    /// Documents taken and not finished.
+    pub in_flight: u64,
+    /// What is wrong, while something is: a failure it retries by itself, or why it stopped.
+    pub problem: Option<Problem>,
+}
+
+/// Tells tasks to stop: the value turns true, or the sender is dropped.
+pub type Shutdown = watch::Receiver<bool>;
+
+/// Returns when the task has to stop. Cancel-safe.
+pub(crate) async fn stopped(shutdown: &mut Shutdown) {
+    // An error means that the sender is gone, and with it whoever wanted the work done.
+    let _ = shutdown.wait_for(|stop| *stop).await;
+}

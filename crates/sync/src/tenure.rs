@@ -1,0 +1,640 @@
+//! One period of ownership of a set: take → build → apply → settle, pipelined, with scans and retries in a second lane.
+//!
+//! One loop holds the bookkeeping ([`Flight`], the walks, the breaker) and starts tasks; the tasks do the waiting. A
+//! build starts as soon as there is something and no build of its lane runs, so an idle set reacts at once; while
+//! batches are under way, further touches of a document fold. Settling never waits for reads, nor reads for it.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use instep_core::{ChangeLog, CollectionName, DocKey, Error, Fault, Outcome, Owned, Result, Scan, Settlement, Side};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::backoff::{Backoff, Random, wait};
+use crate::batch::{self, AppliedBatch, BuiltBatch, Context, FailedBatch, Failure, Fate, Phase, Route, Verdict};
+use crate::breaker::Breaker;
+use crate::flight::{Flight, Job, Landing, Lane, Request};
+use crate::indexer::{Indexer, Target};
+use crate::metrics;
+use crate::scan::{self, Enumerated, Step, Walk};
+use crate::signal::Signal;
+use crate::status::{Shutdown, stopped};
+
+/// Why a tenure ended.
+pub(crate) enum Stop {
+    /// It was told to.
+    Shutdown,
+    /// The set is to rest.
+    NotFollowing,
+    /// A failure: fatal, or of the log.
+    Halt(Error),
+    /// Another process owns the set now.
+    Lost(Error),
+}
+
+/// A batch of live entries starts after at most this many others before one of the second lane gets its turn.
+const LIVE_FIRST: usize = 8;
+/// Numbers that may be taken beyond the position before one slow document stops the taking.
+const HELD: usize = 100_000;
+/// Retries looked up at once.
+const DUE: usize = 500;
+
+enum Event {
+    Built(Result<BuiltBatch, Box<FailedBatch>>),
+    Applied(Result<AppliedBatch, Box<FailedBatch>>),
+    Enumerated(Step, Result<Enumerated>),
+    Settled(Result<()>),
+}
+
+/// What a lane has under way.
+#[derive(Default)]
+struct Traffic {
+    building: bool,
+    /// Built, and waiting for room in the budget.
+    built: VecDeque<BuiltBatch>,
+    applying: usize,
+    bytes: usize,
+    /// The mean size of its documents, so that a batch of large ones is small.
+    mean: usize,
+}
+
+impl Traffic {
+    fn batches(&self) -> usize {
+        usize::from(self.building) + self.built.len() + self.applying
+    }
+}
+
+/// Not before this moment.
+struct Hold {
+    backoff: Backoff,
+    until: Option<Instant>,
+}
+
+impl Hold {
+    fn is_on(&self) -> bool {
+        self.until.is_some_and(|until| until > Instant::now())
+    }
+
+    /// Something failed. What fails while it is on already was begun before, and does not count again.
+    fn extend(&mut self) -> Instant {
+        match self.until.filter(|_| self.is_on()) {
+            Some(until) => until,
+            None => *self.until.insert(Instant::now() + self.backoff.next()),
+        }
+    }
+}
+
+pub(crate) struct Tenure<'a> {
+    on: &'a Indexer,
+    context: Arc<Context>,
+    flight: Flight,
+    walks: BTreeMap<CollectionName, Walk>,
+    breaker: Breaker,
+    lanes: [Traffic; 2],
+    tasks: JoinSet<Event>,
+    settling: bool,
+    enumerating: bool,
+    live_since_second: usize,
+    /// The log may hold entries beyond the cursor.
+    more: bool,
+    /// Scans may have been started or started again.
+    scans_changed: bool,
+    /// The engine or the log failed: nothing new starts.
+    hold: Hold,
+    /// A collection could not be built or enumerated: its source is away.
+    held: BTreeMap<CollectionName, Hold>,
+    random: Random,
+    signal: watch::Receiver<Signal>,
+    seen: Signal,
+    next_poll: Instant,
+    next_state: Instant,
+}
+
+impl<'a> Tenure<'a> {
+    pub(crate) async fn new(on: &'a Indexer, owned: Owned) -> Result<Self> {
+        let mut signal = on.log.watch();
+        let seen = *signal.borrow_and_update();
+        let troubled = !on.log.troubles(&on.set, None, 1).await?.is_empty();
+        let now = Instant::now();
+        let flight = Flight::new(owned.position, troubled, on.log.head().await?);
+        let context = Arc::new(Context {
+            owned,
+            builder: on.builder.clone(),
+            engine: on.engine.clone(),
+            log: on.log.clone(),
+        });
+        Ok(Tenure {
+            flight,
+            context,
+            walks: BTreeMap::new(),
+            breaker: Breaker::default(),
+            lanes: [Traffic::default(), Traffic::default()],
+            tasks: JoinSet::new(),
+            settling: false,
+            enumerating: false,
+            live_since_second: 0,
+            more: true,
+            scans_changed: true,
+            hold: hold(on, 1),
+            held: BTreeMap::new(),
+            random: Random(on.options.seed ^ 2),
+            seen,
+            signal,
+            next_poll: now,
+            next_state: now + on.options.poll * 5,
+            on,
+        })
+    }
+
+    pub(crate) async fn run(&mut self, shutdown: &mut Shutdown) -> Stop {
+        match self.work(shutdown).await {
+            Ok(stop) => {
+                let _ = tokio::time::timeout(self.on.options.drain, self.drain()).await;
+                stop
+            }
+            Err(error) => Stop::of(error),
+        }
+    }
+
+    /// The loop. Returns when the set is to rest; an error is one of the set.
+    async fn work(&mut self, shutdown: &mut Shutdown) -> Result<Stop> {
+        loop {
+            self.start().await?;
+            let wake = self.wake_at();
+            tokio::select! {
+                () = stopped(shutdown) => return Ok(Stop::Shutdown),
+                Some(ended) = self.tasks.join_next() => self.handle(ended)?,
+                _ = self.signal.changed() => {
+                    let signal = *self.signal.borrow_and_update();
+                    self.more |= signal.touches != self.seen.touches;
+                    self.scans_changed |= signal.scans != self.seen.scans;
+                    let states_changed = signal.states != self.seen.states;
+                    self.seen = signal;
+                    if states_changed && !self.follows().await {
+                        return Ok(Stop::NotFollowing);
+                    }
+                }
+                () = tokio::time::sleep_until(wake) => {
+                    if Instant::now() >= self.next_state {
+                        self.next_state = Instant::now() + self.on.options.poll * 5;
+                        if !self.follows().await {
+                            return Ok(Stop::NotFollowing);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// A log that does not answer now is asked again later.
+    async fn follows(&self) -> bool {
+        self.on.follows().await.unwrap_or(true)
+    }
+
+    /// Finishes and settles what is under way; starts nothing new.
+    async fn drain(&mut self) {
+        loop {
+            self.start_applies();
+            self.start_settle();
+            let Some(ended) = self.tasks.join_next().await else { return };
+            if self.handle(ended).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn wake_at(&self) -> Instant {
+        if let Some(until) = self.hold.until.filter(|_| self.hold.is_on()) {
+            return until;
+        }
+        let holds = self.held.values().filter(|hold| hold.is_on()).filter_map(|hold| hold.until);
+        holds.chain(self.flight.next_delayed()).chain([self.next_poll]).min().unwrap_or(self.next_poll)
+    }
+
+    /// Starts everything that can start now.
+    async fn start(&mut self) -> Result<()> {
+        let now = Instant::now();
+        self.flight.wake(now);
+        self.start_applies();
+        self.start_settle();
+        self.on.activity.send_if_modified(|activity| {
+            let in_flight = self.flight.len() as u64;
+            std::mem::replace(&mut activity.in_flight, in_flight) != in_flight
+        });
+        if self.hold.is_on() {
+            return Ok(());
+        }
+        let started = self.start_new(now).await;
+        match started {
+            Err(error) if error.is_transient() => {
+                self.put_on_hold(&error);
+                Ok(())
+            }
+            started => started,
+        }
+    }
+
+    async fn start_new(&mut self, now: Instant) -> Result<()> {
+        if now >= self.next_poll {
+            self.next_poll = now + self.on.options.poll;
+            (self.more, self.scans_changed) = (true, true);
+            if self.flight.is_troubled() {
+                let due = self.on.log.due(&self.on.set, self.on.clock.now_ms(), DUE).await?;
+                due.into_iter().filter(|due| self.on.targets.contains_key(&due.key.collection)).for_each(|due| {
+                    self.flight.retry(due.key);
+                });
+            }
+        }
+        self.start_live().await?;
+        let live_waits = self.flight.waiting(Lane::Live) > 0;
+        if live_waits && self.live_since_second < LIVE_FIRST {
+            return Ok(());
+        }
+        self.start_enumerating().await?;
+        self.start_second().await
+    }
+
+    async fn start_live(&mut self) -> Result<()> {
+        if !self.more && self.flight.waiting(Lane::Live) == 0 || !self.is_free(Lane::Live) {
+            return Ok(());
+        }
+        let n = self.batch_size(Lane::Live);
+        let room = if self.flight.held() < HELD { n.saturating_sub(self.flight.waiting(Lane::Live)) } else { 0 };
+        let ticket = self.take(if self.more { room } else { 0 }).await?;
+        if self.start_build(Lane::Live, n, ticket) {
+            self.live_since_second += 1;
+        }
+        Ok(())
+    }
+
+    async fn start_second(&mut self) -> Result<()> {
+        if self.flight.waiting(Lane::Second) == 0 || !self.is_free(Lane::Second) {
+            return Ok(());
+        }
+        let ticket = self.take(0).await?;
+        if self.start_build(Lane::Second, self.batch_size(Lane::Second), ticket) {
+            self.live_since_second = 0;
+        }
+        Ok(())
+    }
+
+    /// Draws a ticket and takes up to `n` entries.
+    async fn take(&mut self, n: usize) -> Result<instep_core::Ticket> {
+        let (ticket, entries) = self.on.log.take(&self.context.owned, self.flight.cursor(), n).await?;
+        if n > 0 {
+            self.more = entries.len() >= n;
+        }
+        self.flight.arrive(entries);
+        Ok(ticket)
+    }
+
+    fn is_free(&self, lane: Lane) -> bool {
+        let traffic = &self.lanes[lane as usize];
+        !traffic.building && traffic.built.is_empty() && traffic.batches() < self.on.options.batches
+    }
+
+    fn batch_size(&self, lane: Lane) -> usize {
+        let share = self.on.options.budget / 8;
+        (share / self.lanes[lane as usize].mean.max(1)).clamp(1, self.on.options.batch)
+    }
+
+    fn start_build(&mut self, lane: Lane, n: usize, ticket: instep_core::Ticket) -> bool {
+        let held = &self.held;
+        let targets = &self.on.targets;
+        let closed = |name: &CollectionName| held.get(name).is_some_and(Hold::is_on);
+        let Some((collection, jobs)) = self.flight.next_batch(lane, n, closed) else { return false };
+        let Some(target) = targets.get(&collection) else {
+            // The log holds touches of a collection that this set does not have: there is nothing to do for them.
+            for job in jobs {
+                self.flight.land(&job.key, Landing::Fine(Outcome::Deleted));
+            }
+            return true;
+        };
+        let route = Route { lane, index: target.index.clone(), collection, ticket };
+        let context = self.context.clone();
+        self.lanes[lane as usize].building = true;
+        self.tasks.spawn(async move { Event::Built(batch::build(&context, route, jobs).await) });
+        true
+    }
+
+    fn start_applies(&mut self) {
+        if self.hold.is_on() {
+            return;
+        }
+        let budget = self.on.options.budget / 2;
+        for traffic in &mut self.lanes {
+            while let Some(batch) = traffic.built.front() {
+                if traffic.applying > 0 && traffic.bytes + batch.bytes > budget {
+                    break;
+                }
+                let batch = traffic.built.pop_front().expect("it was just seen");
+                traffic.applying += 1;
+                traffic.bytes += batch.bytes;
+                let (context, deadline) = (self.context.clone(), self.on.options.deadline);
+                self.tasks.spawn(async move { Event::Applied(batch::apply(&context, batch, deadline).await) });
+            }
+        }
+    }
+
+    async fn start_enumerating(&mut self) -> Result<()> {
+        if self.enumerating || self.flight.waiting(Lane::Second) >= self.on.options.chunk {
+            return Ok(());
+        }
+        if self.scans_changed || self.walks.values().any(|walk| walk.next().is_some()) {
+            self.refresh_walks().await?;
+        }
+        let closed = |name: &CollectionName| self.held.get(name).is_some_and(Hold::is_on);
+        let open = self.walks.iter().filter(|(name, _)| !closed(name) && self.is_captured(&self.on.targets[*name]));
+        let Some(step) = open.filter_map(|(_, walk)| walk.next()).next() else { return Ok(()) };
+        self.enumerating = true;
+        let context = self.context.clone();
+        let (index, chunk) = (self.on.targets[&step.collection].index.clone(), self.on.options.chunk);
+        self.tasks.spawn(async move {
+            let found = scan::enumerate(&*context.builder, &*context.engine, &index, &step, chunk).await;
+            Event::Enumerated(step, found)
+        });
+        Ok(())
+    }
+
+    /// A scan that was started again is walked from its beginning; what is left of the former walk finishes unheard.
+    async fn refresh_walks(&mut self) -> Result<()> {
+        self.scans_changed = false;
+        for scan in self.on.log.scans(&self.on.set).await? {
+            let name = scan.collection.clone();
+            let is_ours = self.on.targets.get(&name).is_some_and(|target| target.fingerprint == scan.fingerprint);
+            match self.walks.get(&name) {
+                Some(walk) if walk.run() == scan.run => {}
+                Some(_) | None if is_ours && !scan.finished => {
+                    tracing::info!(set = %self.on.set, collection = %name, run = scan.run, "scanning");
+                    self.walks.insert(name, Walk::new(scan));
+                }
+                Some(_) => {
+                    self.walks.remove(&name);
+                }
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Keys that are enumerated before changes are captured would leave a gap.
+    fn is_captured(&self, target: &Target) -> bool {
+        self.on.sources.get(&target.source).is_none_or(|status| status.borrow().captured)
+    }
+
+    fn start_settle(&mut self) {
+        if self.settling {
+            return;
+        }
+        let flight = &self.flight;
+        let progress = |walk: &mut Walk| walk.progress(|chunk| flight.chunk_is_finished(chunk));
+        let scans: Vec<Scan> = self.walks.values_mut().filter_map(progress).collect();
+        for scan in scans.iter().filter(|scan| scan.finished) {
+            tracing::info!(set = %self.on.set, collection = %scan.collection, documents = scan.done, "scanned");
+        }
+        self.walks.retain(|_, walk| !walk.is_finished());
+        let Some(settlement) = self.flight.settlement(scans) else { return };
+        self.settling = true;
+        let context = self.context.clone();
+        let (first, most) = self.on.options.backoff;
+        let backoff = Backoff::new(first, most, self.on.options.seed ^ 3);
+        self.tasks.spawn(async move { Event::Settled(settle(&context, settlement, backoff).await) });
+    }
+
+    fn handle(&mut self, ended: Result<Event, tokio::task::JoinError>) -> Result<()> {
+        let event = ended.map_err(|error| {
+            Error::fatal("task_panicked", "a task of the indexer panicked")
+                .with_source(error)
+                .with_remedy("this is a defect of instep: please report it with the log around it")
+        })?;
+        match event {
+            Event::Built(Ok(batch)) => self.built(batch),
+            Event::Applied(Ok(batch)) => self.applied(batch),
+            Event::Built(Err(failed)) | Event::Applied(Err(failed)) => self.failed(*failed),
+            Event::Enumerated(step, found) => self.enumerated(&step, found),
+            Event::Settled(result) => {
+                self.settling = false;
+                result
+            }
+        }
+    }
+
+    fn built(&mut self, batch: BuiltBatch) -> Result<()> {
+        let traffic = &mut self.lanes[batch.route.lane as usize];
+        traffic.building = false;
+        let documents = batch.items.iter().filter(|(_, fate)| matches!(fate, Fate::Put(_))).count();
+        if let Some(mean) = batch.bytes.checked_div(documents) {
+            traffic.mean = if traffic.mean == 0 { mean } else { (traffic.mean * 3 + mean) / 4 };
+        }
+        self.release(&batch.route.collection);
+        let failures = batch.items.iter().filter_map(|(_, fate)| match fate {
+            Fate::Bury(failure) => Some(failure),
+            Fate::Put(_) | Fate::Delete | Fate::Keep | Fate::Later(_) => None,
+        });
+        self.trip(documents, failures)?;
+        self.lanes[batch.route.lane as usize].built.push_back(batch);
+        Ok(())
+    }
+
+    /// Halts the set before a failure that is not the documents' own quarantines them.
+    fn trip<'f>(&mut self, fine: usize, failures: impl Iterator<Item = &'f Failure>) -> Result<()> {
+        let failures: Vec<&Failure> = failures.filter(|failure| !failure.is_known()).collect();
+        let codes = failures.iter().map(|failure| Some(failure.code.to_owned()));
+        let Some(code) = self.breaker.add(codes.chain(std::iter::repeat_n(None, fine))) else { return Ok(()) };
+        let example = failures.iter().find(|failure| failure.code == code).map_or("", |failure| &failure.reason);
+        let message = format!("at least half of the latest documents failed for the same reason ({code}): {example}");
+        Err(Error::fatal("too_many_failures", message)
+            .with_remedy("mend the definition or the rows, then let the set follow again"))
+    }
+
+    fn applied(&mut self, batch: AppliedBatch) -> Result<()> {
+        let traffic = &mut self.lanes[batch.route.lane as usize];
+        traffic.applying -= 1;
+        traffic.bytes -= batch.bytes;
+        if self.hold.until.take().is_some() {
+            self.hold.backoff.reset();
+            self.on.report(None);
+        }
+        let refused = batch.items.iter().filter_map(|(_, verdict)| match verdict {
+            Verdict::Refused(failure) => Some(failure),
+            Verdict::Fine(_) | Verdict::Kept | Verdict::Buried(_) | Verdict::Later(_) => None,
+        });
+        self.trip(0, refused)?;
+        let mut counts: HashMap<Outcome, u64> = HashMap::new();
+        let mut graves = Vec::new();
+        for (job, verdict) in batch.items {
+            let landing = match verdict {
+                Verdict::Refused(failure) => {
+                    graves.push((job, Fate::Bury(failure)));
+                    continue;
+                }
+                Verdict::Fine(Outcome::Deleted) if self.must_be_repeated(&job) => self.repeat(&job.key),
+                Verdict::Fine(outcome) => Landing::Fine(outcome),
+                Verdict::Kept => Landing::Kept,
+                Verdict::Buried(failure) => Landing::Trouble(failure.trouble(job.key.clone(), None)),
+                Verdict::Later(failure) => self.later(&job, failure),
+            };
+            if let Some(outcome) = outcome_of(&landing) {
+                *counts.entry(outcome).or_default() += 1;
+            }
+            self.flight.land(&job.key, landing);
+        }
+        for (outcome, n) in counts {
+            metrics::finished(&self.on.set, outcome, n);
+        }
+        if !graves.is_empty() {
+            let batch = BuiltBatch { route: batch.route, items: graves, bytes: 0 };
+            self.lanes[batch.route.lane as usize].built.push_back(batch);
+        }
+        Ok(())
+    }
+
+    /// Engines that forget deleted documents' versions would let a write that is still on its way bring one back.
+    fn must_be_repeated(&self, job: &Job) -> bool {
+        let inherited = job.wanted.seq.is_some_and(|seq| seq <= self.flight.inherited());
+        self.on.engine.capabilities().forgets_deletes && (job.wanted.unconfirmed || inherited)
+    }
+
+    fn repeat(&self, key: &DocKey) -> Landing {
+        let deadline = i64::try_from(self.on.options.deadline.as_millis()).unwrap_or(i64::MAX / 2);
+        Landing::Trouble(instep_core::Trouble {
+            key: key.clone(),
+            seq: instep_core::Seq(0),
+            code: "delete_unconfirmed".to_owned(),
+            reason: "an older write may still arrive: the delete is repeated after its deadline".to_owned(),
+            attempts: 0,
+            next_ms: Some(self.on.clock.now_ms() + deadline),
+        })
+    }
+
+    /// Again soon; after some attempts, later and durably, so that the position can move on.
+    fn later(&mut self, job: &Job, failure: Failure) -> Landing {
+        let options = &self.on.options;
+        let attempts = job.wanted.attempts + 1;
+        if attempts < options.attempts {
+            let (first, most) = options.backoff;
+            let at = Instant::now() + wait(first, most, attempts, &mut self.random);
+            return Landing::Again { at, attempts: 1, alone: false, unconfirmed: true };
+        }
+        let (first, most) = options.retry;
+        let delay = wait(first, most, failure.attempts() + 1, &mut self.random);
+        let next = self.on.clock.now_ms() + i64::try_from(delay.as_millis()).unwrap_or(i64::MAX / 2);
+        Landing::Trouble(failure.trouble(job.key.clone(), Some(next)))
+    }
+
+    /// A batch failed as a whole: what may succeed later is built again, the rest is one of the set, unless one
+    /// document alone can be the reason.
+    fn failed(&mut self, failed: FailedBatch) -> Result<()> {
+        let FailedBatch { route, jobs, bytes, error, phase } = failed;
+        let traffic = &mut self.lanes[route.lane as usize];
+        match phase {
+            Phase::Build => traffic.building = false,
+            Phase::Apply => {
+                traffic.applying -= 1;
+                traffic.bytes -= bytes;
+            }
+        }
+        let until = match (error.fault(), phase) {
+            (Fault::Transient, Phase::Build) => self.hold_collection(&route.collection, &error),
+            (Fault::Transient, Phase::Apply) => self.put_on_hold(&error),
+            (Fault::Poison, _) if jobs.len() > 1 => Instant::now(),
+            (Fault::Poison, _) => {
+                let failure = Failure::of(&error);
+                self.trip(0, [&failure].into_iter())?;
+                let items = jobs.into_iter().map(|job| (job, Fate::Bury(failure.clone()))).collect();
+                self.lanes[route.lane as usize].built.push_back(BuiltBatch { route, items, bytes: 0 });
+                return Ok(());
+            }
+            (Fault::Fatal, _)
+            | (Fault::Invalid, _)
+            | (Fault::Unauthenticated, _)
+            | (Fault::Denied, _)
+            | (Fault::NotFound, _)
+            | (Fault::Conflict, _) => return Err(error.context(format!("indexing `{}`", route.collection))),
+        };
+        let alone = error.fault() == Fault::Poison;
+        for job in jobs {
+            let again = Landing::Again { at: until, attempts: 0, alone, unconfirmed: phase == Phase::Apply };
+            self.flight.land(&job.key, again);
+        }
+        Ok(())
+    }
+
+    fn put_on_hold(&mut self, error: &Error) -> Instant {
+        self.on.report(Some(error));
+        let until = self.hold.extend();
+        tracing::warn!(set = %self.on.set, code = error.code(), "the set waits: {error}");
+        until
+    }
+
+    fn hold_collection(&mut self, collection: &CollectionName, error: &Error) -> Instant {
+        tracing::warn!(set = %self.on.set, %collection, code = error.code(), "the collection waits: {error}");
+        self.on.report(Some(error));
+        let on = self.on;
+        self.held.entry(collection.clone()).or_insert_with(|| hold(on, 4)).extend()
+    }
+
+    /// The collection's source answered.
+    fn release(&mut self, collection: &CollectionName) {
+        if self.held.remove(collection).is_some() && self.held.is_empty() {
+            self.on.report(None);
+        }
+    }
+
+    fn enumerated(&mut self, step: &Step, found: Result<Enumerated>) -> Result<()> {
+        self.enumerating = false;
+        let found = match found {
+            Ok(found) => found,
+            Err(error) if error.is_transient() => {
+                self.hold_collection(&step.collection, &error);
+                return Ok(());
+            }
+            Err(error) => return Err(error.context(format!("scanning `{}`", step.collection))),
+        };
+        self.release(&step.collection);
+        // A scan that was started again meanwhile does not hear of the former walk's chunk.
+        let Some(walk) = self.walks.get_mut(&step.collection).filter(|walk| walk.expects(step)) else { return Ok(()) };
+        let size = found.ids.len() as u64;
+        let keys = found.ids.into_iter().map(|id| DocKey { collection: step.collection.clone(), id }).collect();
+        let request = |id| match step.side {
+            Side::Source => Request::Source(id),
+            Side::Engine => Request::Engine(id),
+        };
+        let id = self.flight.chunk(keys, request);
+        walk.enumerated(id, size, found.after, found.ended);
+        Ok(())
+    }
+}
+
+/// Makes a settlement durable. The same one is repeated until the log has it or refuses it.
+async fn settle(context: &Context, settlement: Settlement, mut backoff: Backoff) -> Result<()> {
+    let started = Instant::now();
+    loop {
+        match context.log.settle(&context.owned, &settlement).await {
+            Err(error) if error.is_transient() => {
+                tracing::warn!(set = %context.owned.set, code = error.code(), "settling waits: {error}");
+                tokio::time::sleep(backoff.next()).await;
+            }
+            settled => {
+                metrics::phase(&context.owned.set, "settle", started.elapsed());
+                return settled;
+            }
+        }
+    }
+}
+
+fn hold(on: &Indexer, salt: u64) -> Hold {
+    let (first, most) = on.options.backoff;
+    Hold { backoff: Backoff::new(first, most, on.options.seed ^ salt), until: None }
+}
+
+fn outcome_of(landing: &Landing) -> Option<Outcome> {
+    match landing {
+        Landing::Fine(outcome) => Some(*outcome),
+        Landing::Trouble(trouble) if trouble.next_ms.is_none() => Some(Outcome::Dead),
+        Landing::Trouble(_) => Some(Outcome::Retrying),
+        Landing::Kept | Landing::Again { .. } => None,
+    }
+}

@@ -1,0 +1,249 @@
+//! Short ways to write tables, join trees and fields.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use instep_core::{
+    Builder, Built, Collection, Column, ColumnKind, Content, DocId, Document, Field, FieldType, Key,
+    Language, Node, NodeId, OrderBy, ReadersRule, SourceName, TableSchema, Value,
+};
+use instep_sync::Assembler;
+
+use super::memory::Memory;
+use super::now;
+
+pub(super) const SOURCE: &str = "db";
+
+/// A table; its first `key` columns are the primary key. Columns are `name:kind`, of integers without a kind.
+pub(super) fn table(name: &str, key: usize, columns: &[&str]) -> TableSchema {
+    let column = |text: &&str| {
+        let (name, kind) = text.split_once(':').unwrap_or((text, "int"));
+        let kind = match kind {
+            "int" => ColumnKind::Integer,
+            "text" => ColumnKind::Text,
+            "json" => ColumnKind::Json,
+            "bytes" => ColumnKind::Bytes,
+            "any" => ColumnKind::Any,
+            other => panic!("unknown kind {other}"),
+        };
+        Column {
+            name: name.to_owned(),
+            kind,
+            declared: String::new(),
+            nullable: true,
+        }
+    };
+    let columns: Vec<_> = columns.iter().map(column).collect();
+    TableSchema {
+        name: name.into(),
+        primary_key: columns[..key].iter().map(|column| column.name.clone()).collect(),
+        columns,
+        foreign_keys: Vec::new(),
+        indexes: Vec::new(),
+    }
+}
+
+/// A collection that grows node by node.
+pub(super) struct Definition {
+    tables: Vec<TableSchema>,
+    pub(super) collection: Collection,
+}
+
+impl Definition {
+    pub(super) fn new(tables: &[TableSchema], root: &str) -> Self {
+        let schema = tables
+            .iter()
+            .find(|table| table.name.as_str() == root)
+            .unwrap()
+            .clone();
+        let mut definition = Definition {
+            tables: tables.to_vec(),
+            collection: Collection {
+                name: "doc".into(),
+                source: SOURCE.into(),
+                nodes: Vec::new(),
+                root: schema,
+                fields: Vec::new(),
+                language: Language::unspecified(),
+                readers: ReadersRule::Public,
+            },
+        };
+        definition.node(None, root, &[], false);
+        definition
+    }
+
+    fn node(&mut self, parent: Option<NodeId>, table: &str, on: &[(&str, &str)], many: bool) -> NodeId {
+        let schema = self
+            .tables
+            .iter()
+            .find(|schema| schema.name.as_str() == table)
+            .unwrap();
+        let pair = |(up, down): &(&str, &str)| ((*up).to_owned(), (*down).to_owned());
+        self.collection.nodes.push(Node {
+            alias: format!("{table}_{}", self.collection.nodes.len()),
+            table: schema.name.clone(),
+            key: schema.primary_key.clone(),
+            parent,
+            on: on.iter().map(pair).collect(),
+            many,
+            order: Vec::new(),
+        });
+        self.collection.nodes.len() - 1
+    }
+
+    pub(super) fn one(&mut self, parent: NodeId, table: &str, on: &[(&str, &str)]) -> NodeId {
+        self.node(Some(parent), table, on, false)
+    }
+
+    pub(super) fn many(&mut self, parent: NodeId, table: &str, on: &[(&str, &str)]) -> NodeId {
+        self.node(Some(parent), table, on, true)
+    }
+
+    /// Orders a node by columns, `-` before those that descend.
+    pub(super) fn order(&mut self, node: NodeId, columns: &[&str]) {
+        let by = |column: &&str| OrderBy {
+            column: column.trim_start_matches('-').to_owned(),
+            descending: column.starts_with('-'),
+        };
+        self.collection.nodes[node].order = columns.iter().map(by).collect();
+    }
+
+    pub(super) fn readers(&mut self, rule: ReadersRule) {
+        self.collection.readers = rule;
+    }
+
+    pub(super) fn fields(mut self, fields: Vec<Field>) -> Collection {
+        self.collection.fields = fields;
+        self.collection
+    }
+}
+
+pub(super) fn column(name: &str, kind: FieldType) -> Field {
+    field(
+        name,
+        Content::Column {
+            column: name.to_owned(),
+            kind,
+            array: false,
+        },
+    )
+}
+
+pub(super) fn field(name: &str, content: Content) -> Field {
+    Field {
+        name: name.to_owned(),
+        content,
+    }
+}
+
+pub(super) fn object(name: &str, node: NodeId, fields: Vec<Field>) -> Field {
+    field(
+        name,
+        Content::Joined {
+            node,
+            many: false,
+            fields,
+        },
+    )
+}
+
+pub(super) fn objects(name: &str, node: NodeId, fields: Vec<Field>) -> Field {
+    field(
+        name,
+        Content::Joined {
+            node,
+            many: true,
+            fields,
+        },
+    )
+}
+
+pub(super) fn value(name: &str, node: NodeId, column: &str) -> Field {
+    field(
+        name,
+        Content::Values {
+            node,
+            many: false,
+            column: column.to_owned(),
+            kind: FieldType::Keyword,
+        },
+    )
+}
+
+pub(super) fn values(name: &str, node: NodeId, column: &str) -> Field {
+    field(
+        name,
+        Content::Values {
+            node,
+            many: true,
+            column: column.to_owned(),
+            kind: FieldType::Keyword,
+        },
+    )
+}
+
+/// A database with these rows.
+pub(super) fn database(tables: &[TableSchema], rows: &[(&str, Vec<Value>)]) -> Arc<Memory> {
+    let memory = Memory::new(tables.to_vec());
+    let writes = rows
+        .iter()
+        .map(|(table, row)| super::memory::Write::Put((*table).into(), row.clone()));
+    memory.commit(&[], writes.collect());
+    Arc::new(memory)
+}
+
+pub(super) fn assembler(memory: &Arc<Memory>, collections: Vec<Collection>) -> Assembler {
+    let source: Arc<dyn instep_core::Source> = memory.clone();
+    let sources = HashMap::from([(SourceName::from(SOURCE), source)]);
+    Assembler::new(sources, collections).unwrap()
+}
+
+pub(super) fn id(parts: Vec<Value>) -> DocId {
+    DocId::naming(&Key::new(parts))
+}
+
+/// What these ids of the collection `doc` build.
+pub(super) fn built(assembler: &Assembler, ids: &[DocId]) -> Vec<Built> {
+    now(assembler.build(&"doc".into(), ids)).unwrap()
+}
+
+/// The document with this key, which must have one.
+pub(super) fn document(assembler: &Assembler, key: impl Into<Value>) -> Document {
+    match built(assembler, &[id(vec![key.into()])]).remove(0) {
+        Built::Document(document) => document,
+        other => panic!("no document: {other:?}"),
+    }
+}
+
+/// A row: integers, texts, and `()` for NULL.
+macro_rules! row {
+    ($($value:expr),* $(,)?) => { vec![$($crate::assemble::definition::Cell::from($value).0),*] };
+}
+pub(super) use row;
+
+/// A value of a row.
+pub(crate) struct Cell(pub(crate) Value);
+
+impl From<i64> for Cell {
+    fn from(value: i64) -> Self {
+        Cell(Value::Int(value))
+    }
+}
+
+impl From<&str> for Cell {
+    fn from(value: &str) -> Self {
+        Cell(Value::text(value))
+    }
+}
+
+impl From<()> for Cell {
+    fn from((): ()) -> Self {
+        Cell(Value::Null)
+    }
+}
+
+impl From<Value> for Cell {
+    fn from(value: Value) -> Self {
+        Cell(value)
+    }
+}
