@@ -201,6 +201,10 @@ pub trait ChangeLog: Send + Sync {
     /// How far a source was followed.
     async fn position(&self, source: &SourceName) -> Result<Option<Position>>;
 
+    /// Forgets how far a source was followed, so that it is followed from now on; collections are scanned by whoever
+    /// asked for it. The way on when a position is refused.
+    async fn forget_position(&self, source: &SourceName) -> Result<()>;
+
     /// Writes touches and the source's position in one durable transaction: after it returned, the source may be
     /// acknowledged. Document touches draw numbers in the order given; the caller sends each document at most once and
     /// sorted by key.

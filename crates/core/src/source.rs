@@ -18,6 +18,7 @@ pub trait Source: Send + Sync {
     /// After it returned, every change that commits is delivered at least once: keys enumerated afterwards leave no
     /// gap. Creates what it needs to follow (triggers and the like); repeating it is harmless. Refuses by name, with
     /// the way on, a position of another identity (`source_changed`) or ahead of the source (`position_ahead`).
+    /// Without `from`, the first batch comes at once and is empty: its position is where following began.
     /// When changes may have been missed since `from` the first batch says so with [`crate::Change::Table`].
     async fn follow(&self, watched: &[Watched], from: Option<&Position>) -> Result<Box<dyn ChangeFeed>>;
 

@@ -6,6 +6,8 @@
 
 mod aggregate;
 pub mod analysis;
+#[doc(hidden)]
+pub mod bare;
 mod compile;
 mod decimal;
 mod engine;

@@ -429,7 +429,8 @@ impl Writers {
         self.open(index).inspect_err(|_| lock(&self.state).count -= 1)
     }
 
-    fn open(&self, index: &OpenIndex) -> Result<IndexWriter> {
+    /// A writer that is not counted.
+    pub(crate) fn open(&self, index: &OpenIndex) -> Result<IndexWriter> {
         let options = IndexWriterOptions::builder()
             .memory_budget_per_thread(self.bytes)
             .num_worker_threads(1)

@@ -90,7 +90,13 @@ enum ConfigCommand {
 #[derive(Debug, Args)]
 pub(crate) struct Configured {
     /// The configuration file.
-    #[arg(short, long, value_name = "FILE", default_value = "instep.toml", env = "INSTEP_CONFIG")]
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        default_value = "instep.toml",
+        env = "INSTEP_CONFIG"
+    )]
     pub(crate) config: PathBuf,
 }
 
@@ -116,7 +122,11 @@ pub fn run() -> ExitCode {
 /// Says what failed. What could not be understood is 2, what was not carried out is 1.
 fn failed(output: &Output, error: &instep_core::Error) -> ExitCode {
     output.error(error);
-    ExitCode::from(if error.fault() == instep_core::Fault::Invalid { 2 } else { 1 })
+    ExitCode::from(if error.fault() == instep_core::Fault::Invalid {
+        2
+    } else {
+        1
+    })
 }
 
 async fn carry_out(command: Command, output: &Output) -> instep_core::Result<ExitCode> {
@@ -124,21 +134,39 @@ async fn carry_out(command: Command, output: &Output) -> instep_core::Result<Exi
         Command::Demo(demo) => command::demo::run(demo, output).await,
         Command::Init { url } => command::inspect::init(&url, output).await,
         Command::Check(configured) => command::inspect::check(&configured.config, output).await,
-        Command::Serve { configured, listen } => command::serve::serve(&configured.config, listen, output).await,
-        Command::Sync { configured, once: _, rescan } => command::serve::sync(&configured.config, rescan, output).await,
+        Command::Serve { configured, listen } => {
+            command::serve::serve(&configured.config, listen, output).await
+        }
+        Command::Sync {
+            configured,
+            once: _,
+            rescan,
+        } => command::serve::sync(&configured.config, rescan, output).await,
         Command::Status(configured) => command::status::status(&configured.config, output).await,
-        Command::Verify {..} => Ok(ExitCode::SUCCESS),
-        Command::Config { what: ConfigCommand::Schema } => command::inspect::schema(output),
-        Command::Config { what: ConfigCommand::Print(configured) } => command::inspect::print(&configured.config, output),
+        Command::Verify { configured, repair, resume, collection, set } => {
+            let wanted = command::verify::Wanted { repair, resume, collection, set };
+            command::verify::verify(&configured.config, wanted, output).await
+        }
+        Command::Config {
+            what: ConfigCommand::Schema,
+        } => command::inspect::schema(output),
+        Command::Config {
+            what: ConfigCommand::Print(configured),
+        } => command::inspect::print(&configured.config, output),
     }
 }
 
 fn start_logging(filter: &str, json: bool) -> instep_core::Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_new(filter).map_err(|error| {
-        instep_core::Error::invalid("bad_log_filter", format!("`{filter}` is not a log filter: {error}"))
-            .with_remedy("write warn, info, debug, or a target with a level: instep_sync=debug")
+        instep_core::Error::invalid(
+            "bad_log_filter",
+            format!("`{filter}` is not a log filter: {error}"),
+        )
+        .with_remedy("write warn, info, debug, or a target with a level: instep_sync=debug")
     })?;
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     match json {
         true => logs.json().init(),
         false => logs.init(),

@@ -4,6 +4,7 @@ pub(crate) mod demo;
 pub(crate) mod inspect;
 pub(crate) mod serve;
 pub(crate) mod status;
+pub(crate) mod verify;
 
 use std::path::Path;
 

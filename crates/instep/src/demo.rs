@@ -14,4 +14,4 @@ mod prose;
 
 pub(crate) use configuration::{Setup, configuration};
 pub(crate) use live::Live;
-pub(crate) use market::{write};
+pub(crate) use market::write;

@@ -25,7 +25,12 @@ pub struct Observed {
 
 impl Observed {
     /// The state of these tasks.
-    pub fn new(running: &Running, log: Arc<SignalledLog>, active: SetName, metrics: PrometheusHandle) -> Self {
+    pub fn new(
+        running: &Running,
+        log: Arc<SignalledLog>,
+        active: SetName,
+        metrics: PrometheusHandle,
+    ) -> Self {
         Observed {
             log,
             active,
@@ -41,11 +46,18 @@ impl Observed {
 impl Operations for Observed {
     async fn status(&self) -> Result<Value> {
         let mut status = status(&self.log.status().await?, &self.active);
-        let mut sources: Vec<_> = self.sources.iter().map(|(name, source)| source_status(name, &source.borrow())).collect();
+        let mut sources: Vec<_> = self
+            .sources
+            .iter()
+            .map(|(name, source)| source_status(name, &source.borrow()))
+            .collect();
         sources.sort_by(|a, b| a["source"].as_str().cmp(&b["source"].as_str()));
         status["sources"] = Value::Array(sources);
         for set in status["sets"].as_array_mut().into_iter().flatten() {
-            let activity = set["set"].as_str().and_then(|name| self.sets.get(name)).map(|activity| activity.borrow().clone());
+            let activity = set["set"]
+                .as_str()
+                .and_then(|name| self.sets.get(name))
+                .map(|activity| activity.borrow().clone());
             set["activity"] = json!(activity);
         }
         status["fan_out_problem"] = json!(*self.fan_outs.borrow());
@@ -61,11 +73,20 @@ impl Operations for Observed {
     /// Ready when the active set is there, follows, and has been filled once.
     async fn ready(&self) -> Result<()> {
         let sets = self.log.status().await?;
-        let not_ready = |why: &str| Err(Error::transient("not_ready", format!("set `{}` {why}", self.active)));
+        let not_ready = |why: &str| {
+            Err(Error::transient(
+                "not_ready",
+                format!("set `{}` {why}", self.active),
+            ))
+        };
         match sets.iter().find(|set| set.set == self.active) {
             None => not_ready("does not exist yet"),
-            Some(set) if !matches!(set.state, SetState::Following | SetState::Paused) => not_ready("does not follow"),
-            Some(set) if set.scans.iter().any(|scan| !scan.finished && !scan.both) => not_ready("is still being filled"),
+            Some(set) if !matches!(set.state, SetState::Following | SetState::Paused) => {
+                not_ready("does not follow")
+            }
+            Some(set) if set.scans.iter().any(|scan| !scan.finished && !scan.both) => {
+                not_ready("is still being filled")
+            }
             Some(_) => Ok(()),
         }
     }

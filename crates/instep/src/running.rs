@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use instep_core::{ChangeLog, Result, SetName, SetState, Settings, SourceName};
 use instep_sync::{
-    Activity, Assembler, CaughtUp, Expander, Follower, Indexer, IndexerOptions, Problem, SetDefinition, SignalledLog,
-    SourceDefinition, SourceStatus, SystemClock, caught_up,
+    Activity, Assembler, CaughtUp, Expander, Follower, Indexer, IndexerOptions, Problem, SetDefinition,
+    SignalledLog, SourceDefinition, SourceStatus, SystemClock, caught_up,
 };
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -49,14 +49,23 @@ impl Running {
 
         let mut sources = HashMap::new();
         for (name, source) in &parts.sources {
-            let of_source = parts.collections.iter().filter(|collection| collection.source == *name);
+            let of_source = parts
+                .collections
+                .iter()
+                .filter(|collection| collection.source == *name);
             let definition = SourceDefinition {
                 name: name.clone(),
                 source: source.clone(),
                 watched: parts.assembler.watched(name),
                 collections: of_source.map(|collection| collection.name.clone()).collect(),
             };
-            let follower = Follower::new(definition, parts.assembler.clone(), parts.log.clone(), clock.clone(), seed);
+            let follower = Follower::new(
+                definition,
+                parts.assembler.clone(),
+                parts.log.clone(),
+                clock.clone(),
+                seed,
+            );
             sources.insert(name.clone(), follower.status());
             tasks.spawn(follower.run(stopped.clone()));
         }
@@ -73,9 +82,20 @@ impl Running {
                 engine: parts.engine_of(&set.name)?.engine.clone(),
                 settings: Settings::new(),
             };
-            let options = IndexerOptions { seed, ..IndexerOptions::default() };
+            let options = IndexerOptions {
+                seed,
+                ..IndexerOptions::default()
+            };
             let (builder, log) = (parts.assembler.clone(), parts.log.clone());
-            let indexer = Indexer::new(definition, builder, log, clock.clone(), sources.clone(), &owner, options);
+            let indexer = Indexer::new(
+                definition,
+                builder,
+                log,
+                clock.clone(),
+                sources.clone(),
+                &owner,
+                options,
+            );
             sets.insert(set.name.clone(), indexer.activity());
             let (name, stopped) = (set.name.clone(), stopped.clone());
             tasks.spawn(async move {
@@ -86,13 +106,22 @@ impl Running {
         }
 
         tasks.spawn(housekeeping(parts.log.clone(), stopped));
-        Ok(Running { log: parts.log.clone(), assembler: parts.assembler.clone(), stop, tasks, sources, sets, fan_outs })
+        Ok(Running {
+            log: parts.log.clone(),
+            assembler: parts.assembler.clone(),
+            stop,
+            tasks,
+            sources,
+            sets,
+            fan_outs,
+        })
     }
 
     /// Waits until everything that was committed before the call is indexed, or cannot be.
     pub async fn caught_up(&self) -> Result<CaughtUp> {
         let sources: Vec<_> = self.sources.values().cloned().collect();
-        caught_up(&self.log, &SystemClock, &sources).await
+        let sets: Vec<_> = self.sets.keys().cloned().collect();
+        caught_up(&self.log, &SystemClock, &sources, &sets).await
     }
 
     /// The builder of all collections.

@@ -36,11 +36,18 @@ pub(crate) async fn listen(config: &Config, address: SocketAddr) -> Result<TcpLi
 }
 
 /// The router of the search API.
-pub(crate) fn gateway(parts: &Parts, running: &Running, metrics: PrometheusHandle) -> Result<instep_gateway::Parts> {
+pub(crate) fn gateway(
+    parts: &Parts,
+    running: &Running,
+    metrics: PrometheusHandle,
+) -> Result<instep_gateway::Parts> {
     let active = parts.active();
     let search = parts.engine_of(&active)?.search.clone().ok_or_else(|| {
-        Error::invalid("set_keeps_nothing", format!("the active set `{active}` lives in an engine that answers no searches"))
-            .with_remedy("make another set active: [set.<name>] active = true")
+        Error::invalid(
+            "set_keeps_nothing",
+            format!("the active set `{active}` lives in an engine that answers no searches"),
+        )
+        .with_remedy("make another set active: [set.<name>] active = true")
     })?;
     let hydrator = Arc::new(Hydrator::new(parts.sources.clone(), &parts.collections));
     let collections = parts.collections.iter().map(|collection| Served {
@@ -51,7 +58,13 @@ pub(crate) fn gateway(parts: &Parts, running: &Running, metrics: PrometheusHandl
     let public = |collection: &instep_core::Collection| collection.readers == ReadersRule::Public;
     let operations = Observed::new(running, parts.log.clone(), active.clone(), metrics);
     Ok(instep_gateway::Parts {
-        policy: Policy::new(parts.collections.iter().map(|collection| (collection.name.clone(), public(collection))).collect()),
+        policy: Policy::new(
+            parts
+                .collections
+                .iter()
+                .map(|collection| (collection.name.clone(), public(collection)))
+                .collect(),
+        ),
         keys: keys(&parts.config)?,
         collections: collections.collect(),
         search,

@@ -72,7 +72,11 @@ pub fn open_source(name: SourceName, url: &SourceUrl) -> Result<Arc<dyn Source>>
 pub async fn schemas(sources: &HashMap<SourceName, Arc<dyn Source>>) -> Result<Schemas> {
     let mut schemas = Schemas::new();
     for (name, source) in sources {
-        let tables = source.reader().tables().await.context(|| format!("reading the schema of source `{name}`"))?;
+        let tables = source
+            .reader()
+            .tables()
+            .await
+            .context(|| format!("reading the schema of source `{name}`"))?;
         schemas.insert(name.clone(), tables);
     }
     Ok(schemas)
@@ -88,10 +92,20 @@ impl Parts {
         let mut engines = BTreeMap::new();
         for cluster in &config.clusters {
             if config.sets.iter().any(|set| set.cluster == cluster.name) {
-                engines.insert(cluster.name.clone(), open_engine(&config.state, &cluster.name, cluster.engine)?);
+                engines.insert(
+                    cluster.name.clone(),
+                    open_engine(&config.state, &cluster.name, cluster.engine, access)?,
+                );
             }
         }
-        Ok(Parts { config, sources, assembler, collections, log, engines })
+        Ok(Parts {
+            config,
+            sources,
+            assembler,
+            collections,
+            log,
+            engines,
+        })
     }
 
     /// Opens the change log alone.
@@ -101,16 +115,33 @@ impl Parts {
 
     /// The set that answers searches.
     pub fn active(&self) -> SetName {
-        let set = self.config.sets.iter().find(|set| set.active).expect("the configuration has one active set");
+        let set = self
+            .config
+            .sets
+            .iter()
+            .find(|set| set.active)
+            .expect("the configuration has one active set");
         set.name.clone()
     }
 
     /// The engine a set lives in.
     pub fn engine_of(&self, set: &SetName) -> Result<&Opened> {
-        let set = self.config.sets.iter().find(|known| known.name == *set).ok_or_else(|| {
-            let known = self.config.sets.iter().map(|set| set.name.as_str()).collect::<Vec<_>>().join(", ");
-            Error::invalid("unknown_set", format!("there is no index set `{set}`")).with_remedy(format!("there are: {known}"))
-        })?;
+        let set = self
+            .config
+            .sets
+            .iter()
+            .find(|known| known.name == *set)
+            .ok_or_else(|| {
+                let known = self
+                    .config
+                    .sets
+                    .iter()
+                    .map(|set| set.name.as_str())
+                    .collect::<Vec<_>>()
+                    .join(", ");
+                Error::invalid("unknown_set", format!("there is no index set `{set}`"))
+                    .with_remedy(format!("there are: {known}"))
+            })?;
         Ok(&self.engines[&set.cluster])
     }
 }
@@ -120,25 +151,44 @@ fn open_log(state: &Path, access: Access) -> Result<Arc<dyn ChangeLog>> {
     match access {
         Access::Owner => {
             std::fs::create_dir_all(state).map_err(|error| {
-                Error::fatal("state_unwritable", format!("cannot make the folder `{}`: {error}", state.display()))
-                    .with_remedy("make it writable for this user, or name another: [state] path = \"…\"")
+                Error::fatal(
+                    "state_unwritable",
+                    format!("cannot make the folder `{}`: {error}", state.display()),
+                )
+                .with_remedy("make it writable for this user, or name another: [state] path = \"…\"")
             })?;
             Ok(Arc::new(SqliteLog::open(path, Arc::new(now_ms))?))
         }
         Access::Guest if path.exists() => Ok(Arc::new(SqliteLog::open_beside(path, Arc::new(now_ms))?)),
-        Access::Guest => Err(Error::invalid("no_state", format!("there is no state in `{}`", state.display()))
-            .with_remedy("index first: instep serve, or instep sync --once")),
+        Access::Guest => Err(Error::invalid(
+            "no_state",
+            format!("there is no state in `{}`", state.display()),
+        )
+        .with_remedy("index first: instep serve, or instep sync --once")),
     }
 }
 
-fn open_engine(state: &Path, cluster: &ClusterName, engine: EngineConfig) -> Result<Opened> {
+fn open_engine(state: &Path, cluster: &ClusterName, engine: EngineConfig, access: Access) -> Result<Opened> {
     match engine {
         EngineConfig::Embedded { writer_memory } => {
-            let options = instep_embedded::Options { writer_memory_bytes: writer_memory, ..Default::default() };
-            let engine = Arc::new(Embedded::open(state.join("index").join(cluster.as_str()), options)?);
-            Ok(Opened { engine: engine.clone(), search: Some(engine) })
+            let options = instep_embedded::Options {
+                writer_memory_bytes: writer_memory,
+                ..Default::default()
+            };
+            let directory = state.join("index").join(cluster.as_str());
+            let engine = Arc::new(match access {
+                Access::Owner => Embedded::open(directory, options)?,
+                Access::Guest => Embedded::open_beside(directory, options),
+            });
+            Ok(Opened {
+                engine: engine.clone(),
+                search: Some(engine),
+            })
         }
-        EngineConfig::Null => Ok(Opened { engine: Arc::new(NullEngine::new()), search: None }),
+        EngineConfig::Null => Ok(Opened {
+            engine: Arc::new(NullEngine::new()),
+            search: None,
+        }),
     }
 }
 

@@ -82,6 +82,13 @@ impl ChangeLog for SqliteLog {
         self.reader.call(read).await
     }
 
+    async fn forget_position(&self, source: &SourceName) -> Result<()> {
+        let source = source.clone();
+        self.writer
+            .call(move |desk| append::forget_position(&desk.conn, &source))
+            .await
+    }
+
     async fn append(
         &self,
         source: &SourceName,

@@ -15,7 +15,12 @@ pub(crate) struct Backoff {
 impl Backoff {
     /// The first wait is about `first`, each further one doubles, none is longer than `most`.
     pub(crate) fn new(first: Duration, most: Duration, seed: u64) -> Self {
-        Backoff { first, most, attempts: 0, random: Random(seed) }
+        Backoff {
+            first,
+            most,
+            attempts: 0,
+            random: Random(seed),
+        }
     }
 
     /// The wait before the next attempt.
@@ -62,7 +67,10 @@ mod tests {
         let waits: Vec<_> = (0..40).map(|_| backoff.next()).collect();
         for (at, wait) in waits.iter().enumerate() {
             let middle = Duration::from_millis(100 << at.min(10)).min(Duration::from_secs(5));
-            assert!(*wait >= middle.mul_f64(0.74) && *wait <= middle.mul_f64(1.26), "{at}: {wait:?}");
+            assert!(
+                *wait >= middle.mul_f64(0.74) && *wait <= middle.mul_f64(1.26),
+                "{at}: {wait:?}"
+            );
         }
         assert!(waits[20..].windows(2).any(|pair| pair[0] != pair[1]), "no jitter");
         backoff.reset();

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use instep_core::{
-    Applied, Builder, Built, ChangeLog, CollectionName, DocId, DocKey, Document, Engine, Error, Fault, IndexName,
-    Outcome, Owned, Result, Seq, Ticket, Trouble, Write,
+    Applied, Builder, Built, ChangeLog, CollectionName, DocId, DocKey, Document, Engine, Error, Fault,
+    IndexName, Outcome, Owned, Result, Seq, Ticket, Trouble, Write,
 };
 use tokio::time::Instant;
 
@@ -69,18 +69,33 @@ impl Failure {
             Some(remedy) => format!("{error}; {remedy}"),
             None => error.to_string(),
         };
-        Failure { code: error.code(), reason, known: None }
+        Failure {
+            code: error.code(),
+            reason,
+            known: None,
+        }
     }
 
     /// Whether the document was a dead letter for this reason before.
     pub(crate) fn is_known(&self) -> bool {
-        self.known.as_ref().is_some_and(|known| known.next_ms.is_none() && known.code == self.code)
+        self.known
+            .as_ref()
+            .is_some_and(|known| known.next_ms.is_none() && known.code == self.code)
     }
 
     /// The trouble to be settled; `next_ms` as there.
     pub(crate) fn trouble(self, key: DocKey, next_ms: Option<i64>) -> Trouble {
-        let (seq, attempts) = self.known.map_or((Seq(0), 0), |known| (known.seq, known.attempts));
-        Trouble { key, seq, code: self.code.to_owned(), reason: self.reason, attempts: attempts + 1, next_ms }
+        let (seq, attempts) = self
+            .known
+            .map_or((Seq(0), 0), |known| (known.seq, known.attempts));
+        Trouble {
+            key,
+            seq,
+            code: self.code.to_owned(),
+            reason: self.reason,
+            attempts: attempts + 1,
+            next_ms,
+        }
     }
 
     /// How often it was tried before.
@@ -131,12 +146,24 @@ pub(crate) enum Phase {
 }
 
 /// Builds a batch.
-pub(crate) async fn build(context: &Context, route: Route, jobs: Vec<Job>) -> Result<BuiltBatch, Box<FailedBatch>> {
+pub(crate) async fn build(
+    context: &Context,
+    route: Route,
+    jobs: Vec<Job>,
+) -> Result<BuiltBatch, Box<FailedBatch>> {
     let ids: Vec<DocId> = jobs.iter().map(|job| job.key.id.clone()).collect();
     let started = Instant::now();
     let built = context.builder.build(&route.collection, &ids).await;
     metrics::phase(&context.owned.set, "build", started.elapsed());
-    let failed = |route, jobs, error| Box::new(FailedBatch { route, jobs, bytes: 0, error, phase: Phase::Build });
+    let failed = |route, jobs, error| {
+        Box::new(FailedBatch {
+            route,
+            jobs,
+            bytes: 0,
+            error,
+            phase: Phase::Build,
+        })
+    };
     let built = match built {
         Ok(built) if built.len() == jobs.len() => built,
         Ok(built) => {
@@ -174,7 +201,11 @@ pub(crate) async fn build(context: &Context, route: Route, jobs: Vec<Job>) -> Re
     });
     match look_up(context, failures.collect()).await {
         Ok(()) => Ok(BuiltBatch { route, items, bytes }),
-        Err(error) => Err(failed(route, items.into_iter().map(|(job, _)| job).collect(), error)),
+        Err(error) => Err(failed(
+            route,
+            items.into_iter().map(|(job, _)| job).collect(),
+            error,
+        )),
     }
 }
 
@@ -190,7 +221,10 @@ pub(crate) async fn apply(
     for (job, fate) in items {
         let delete = || Write::Delete(job.key.id.clone(), route.ticket);
         let (write, hope) = match fate {
-            Fate::Put(document) => (Some(Write::Put(document, route.ticket)), Verdict::Fine(Outcome::Indexed)),
+            Fate::Put(document) => (
+                Some(Write::Put(document, route.ticket)),
+                Verdict::Fine(Outcome::Indexed),
+            ),
             Fate::Delete => (Some(delete()), Verdict::Fine(Outcome::Deleted)),
             Fate::Keep => (None, Verdict::Kept),
             Fate::Later(failure) => (None, Verdict::Later(failure)),
@@ -204,7 +238,13 @@ pub(crate) async fn apply(
         Ok(outcomes) => outcomes,
         Err(error) => {
             let jobs = pending.into_iter().map(|(job, ..)| job).collect();
-            return Err(Box::new(FailedBatch { route, jobs, bytes, error, phase: Phase::Apply }));
+            return Err(Box::new(FailedBatch {
+                route,
+                jobs,
+                bytes,
+                error,
+                phase: Phase::Apply,
+            }));
         }
     };
     let mut outcomes = outcomes.into_iter();
@@ -226,13 +266,23 @@ pub(crate) async fn apply(
         Ok(()) => Ok(AppliedBatch { route, items, bytes }),
         Err(error) => {
             let jobs = items.into_iter().map(|(job, _)| job).collect();
-            Err(Box::new(FailedBatch { route, jobs, bytes, error, phase: Phase::Apply }))
+            Err(Box::new(FailedBatch {
+                route,
+                jobs,
+                bytes,
+                error,
+                phase: Phase::Apply,
+            }))
         }
     }
 }
 
 /// One outcome for each write. A failure that neither waiting nor leaving one document out can mend is one of the call.
-async fn write(context: &Context, writes: Vec<(IndexName, Write)>, deadline: Duration) -> Result<Vec<Applied>> {
+async fn write(
+    context: &Context,
+    writes: Vec<(IndexName, Write)>,
+    deadline: Duration,
+) -> Result<Vec<Applied>> {
     let count = writes.len();
     if count == 0 {
         return Ok(Vec::new());
@@ -241,15 +291,23 @@ async fn write(context: &Context, writes: Vec<(IndexName, Write)>, deadline: Dur
     let applied = tokio::time::timeout(deadline, context.engine.apply(writes)).await;
     metrics::phase(&context.owned.set, "apply", started.elapsed());
     let applied = applied.unwrap_or_else(|_| {
-        Err(Error::transient("apply_timeout", format!("the engine did not answer within {deadline:?}")))
+        Err(Error::transient(
+            "apply_timeout",
+            format!("the engine did not answer within {deadline:?}"),
+        ))
     })?;
     if applied.len() != count {
-        return Err(Error::fatal("bad_engine", format!("the engine answered {} of {count} writes", applied.len())));
+        return Err(Error::fatal(
+            "bad_engine",
+            format!("the engine answered {} of {count} writes", applied.len()),
+        ));
     }
     let mut outcomes = Vec::with_capacity(count);
     for outcome in applied {
         match outcome {
-            Applied::Failed(error) if !matches!(error.fault(), Fault::Transient | Fault::Poison) => return Err(error),
+            Applied::Failed(error) if !matches!(error.fault(), Fault::Transient | Fault::Poison) => {
+                return Err(error);
+            }
             Applied::Failed(_) | Applied::Done | Applied::Superseded => outcomes.push(outcome),
         }
     }
@@ -288,15 +346,24 @@ async fn explain(context: &Context, route: &Route, superseded: &[DocId]) -> Resu
         return Ok(());
     }
     let stored = context.engine.read(&route.index, superseded).await?;
-    let Some(highest) = stored.into_iter().flatten().map(|stored| stored.ticket).max() else { return Ok(()) };
+    let Some(highest) = stored.into_iter().flatten().map(|stored| stored.ticket).max() else {
+        return Ok(());
+    };
     if highest <= route.ticket {
         return Ok(());
     }
-    let (next, _) = context.log.take(&context.owned, context.owned.position, 0).await?;
+    let (next, _) = context
+        .log
+        .take(&context.owned, context.owned.position, 0)
+        .await?;
     if highest <= next {
         return Ok(());
     }
-    let message = format!("the engine holds ticket {} in `{}`, the log of this set is at {}", highest.0, route.index, next.0);
-    Err(Error::fatal("ticket_behind", message)
-        .with_remedy("the state file is older than the index: index into a new set, or restore the newer state file"))
+    let message = format!(
+        "the engine holds ticket {} in `{}`, the log of this set is at {}",
+        highest.0, route.index, next.0
+    );
+    Err(Error::fatal("ticket_behind", message).with_remedy(
+        "the state file is older than the index: index into a new set, or restore the newer state file",
+    ))
 }

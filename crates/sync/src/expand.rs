@@ -35,7 +35,13 @@ impl Expander {
     /// An expander of this log's fan-outs. One in each installation suffices; two do the same work twice. `seed`: of
     /// the jitter of its waits.
     pub fn new(builder: Arc<dyn Builder>, log: Arc<SignalledLog>, seed: u64) -> Self {
-        Expander { builder, log, problem: watch::Sender::new(None), failed: HashMap::new(), seed }
+        Expander {
+            builder,
+            log,
+            problem: watch::Sender::new(None),
+            failed: HashMap::new(),
+            seed,
+        }
     }
 
     /// What is wrong, while something is.
@@ -53,6 +59,9 @@ impl Expander {
                 () = stopped(&mut shutdown) => return,
                 expanded = self.expand_one() => expanded,
             };
+            if expanded.is_ok() && self.failed.is_empty() {
+                self.problem.send_if_modified(|problem| problem.take().is_some());
+            }
             match expanded {
                 Ok(true) => continue,
                 Ok(false) => {}
@@ -74,24 +83,36 @@ impl Expander {
     /// Expands one chunk. `false` when there is nothing to do now.
     async fn expand_one(&mut self) -> Result<bool> {
         let fan_outs = self.log.fan_outs(LOOK).await?;
-        self.failed.retain(|id, _| fan_outs.iter().any(|(other, _)| other == id));
+        self.failed
+            .retain(|id, _| fan_outs.iter().any(|(other, _)| other == id));
         let now = Instant::now();
         let is_held = |id: u64| self.failed.get(&id).is_some_and(|(_, until)| *until > now);
-        let Some((id, fan_out)) = fan_outs.into_iter().find(|(id, _)| !is_held(*id)) else { return Ok(false) };
+        let Some((id, fan_out)) = fan_outs.into_iter().find(|(id, _)| !is_held(*id)) else {
+            return Ok(false);
+        };
         let sets = self.log.status().await?;
-        if sets.iter().any(|status| status.state == SetState::Following && status.pending > LOW) {
+        if sets
+            .iter()
+            .any(|status| status.state == SetState::Following && status.pending > LOW)
+        {
             return Ok(false);
         }
         match self.expand(id, &fan_out).await {
             Ok(()) => {
                 self.failed.remove(&id);
-                if self.failed.is_empty() {
-                    self.problem.send_replace(None);
-                }
             }
             Err(error) => {
                 self.report(&error);
-                let fresh = || (Backoff::new(Duration::from_millis(200), Duration::from_secs(60), self.seed ^ id), now);
+                let fresh = || {
+                    (
+                        Backoff::new(
+                            Duration::from_millis(200),
+                            Duration::from_secs(60),
+                            self.seed ^ id,
+                        ),
+                        now,
+                    )
+                };
                 let (backoff, until) = self.failed.entry(id).or_insert_with(fresh);
                 *until = now + backoff.next();
             }
@@ -101,7 +122,8 @@ impl Expander {
 
     async fn expand(&self, id: u64, fan_out: &FanOut) -> Result<()> {
         let expanded = self.builder.expand(fan_out).await;
-        let (touches, left) = expanded.context(|| format!("expanding a fan-out of `{}`", fan_out.collection))?;
+        let (touches, left) =
+            expanded.context(|| format!("expanding a fan-out of `{}`", fan_out.collection))?;
         self.log.expanded(id, left.as_ref(), &touches).await?;
         Ok(())
     }

@@ -88,7 +88,12 @@ pub(crate) enum Landing {
     /// A retry or a dead letter. Its `seq` is filled in here when an entry stands behind the job.
     Trouble(Trouble),
     /// Build it again, not before this moment.
-    Again { at: Instant, attempts: u32, alone: bool, unconfirmed: bool },
+    Again {
+        at: Instant,
+        attempts: u32,
+        alone: bool,
+        unconfirmed: bool,
+    },
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -196,7 +201,14 @@ impl Flight {
             debug_assert!(seq > self.cursor, "entries are taken in order");
             self.cursor = seq;
             self.unfinished.insert(seq);
-            self.want(key, Wanted { seq: Some(seq), write: true, ..Wanted::default() });
+            self.want(
+                key,
+                Wanted {
+                    seq: Some(seq),
+                    write: true,
+                    ..Wanted::default()
+                },
+            );
         }
     }
 
@@ -227,9 +239,19 @@ impl Flight {
 
     fn ask(&mut self, key: DocKey, request: Request) {
         let wanted = match request {
-            Request::Source(chunk) => Wanted { chunks: vec![chunk], write: true, ..Wanted::default() },
-            Request::Engine(chunk) => Wanted { chunks: vec![chunk], ..Wanted::default() },
-            Request::Retry => Wanted { write: true, ..Wanted::default() },
+            Request::Source(chunk) => Wanted {
+                chunks: vec![chunk],
+                write: true,
+                ..Wanted::default()
+            },
+            Request::Engine(chunk) => Wanted {
+                chunks: vec![chunk],
+                ..Wanted::default()
+            },
+            Request::Retry => Wanted {
+                write: true,
+                ..Wanted::default()
+            },
         };
         self.want(key, wanted);
     }
@@ -237,7 +259,14 @@ impl Flight {
     fn want(&mut self, key: DocKey, wanted: Wanted) {
         let Some(doc) = self.docs.get_mut(&key) else {
             self.enqueue(wanted.lane(), key.clone());
-            self.docs.insert(key, Doc { state: State::Ready, wanted, parked: None });
+            self.docs.insert(
+                key,
+                Doc {
+                    state: State::Ready,
+                    wanted,
+                    parked: None,
+                },
+            );
             return;
         };
         let folded = match doc.state {
@@ -265,7 +294,10 @@ impl Flight {
 
     fn enqueue(&mut self, lane: Lane, key: DocKey) {
         self.queued[lane as usize] += 1;
-        self.queues[lane as usize].entry(key.collection.clone()).or_default().push_back(key);
+        self.queues[lane as usize]
+            .entry(key.collection.clone())
+            .or_default()
+            .push_back(key);
     }
 
     /// Up to `n` documents of one collection to be built now, the collections in turn; those that are `closed` wait.
@@ -276,8 +308,15 @@ impl Flight {
         closed: impl Fn(&CollectionName) -> bool,
     ) -> Option<(CollectionName, Vec<Job>)> {
         let at = lane as usize;
-        let names: Vec<_> = self.queues[at].keys().filter(|name| !closed(name)).cloned().collect();
-        let first = names.iter().position(|name| Some(name) > self.last_served[at].as_ref()).unwrap_or(0);
+        let names: Vec<_> = self.queues[at]
+            .keys()
+            .filter(|name| !closed(name))
+            .cloned()
+            .collect();
+        let first = names
+            .iter()
+            .position(|name| Some(name) > self.last_served[at].as_ref())
+            .unwrap_or(0);
         for name in names[first..].iter().chain(&names[..first]) {
             let jobs = self.batch_of(lane, name, n);
             if !jobs.is_empty() {
@@ -291,12 +330,17 @@ impl Flight {
     fn batch_of(&mut self, lane: Lane, name: &CollectionName, n: usize) -> Vec<Job> {
         let at = lane as usize;
         let mut jobs: Vec<Job> = Vec::new();
-        let Some(queue) = self.queues[at].get_mut(name) else { return jobs };
+        let Some(queue) = self.queues[at].get_mut(name) else {
+            return jobs;
+        };
         while jobs.len() < n
             && let Some(key) = queue.pop_front()
         {
             // What was folded into the other lane, or built early through an older place in the queue, is passed over.
-            let doc = self.docs.get_mut(&key).filter(|doc| doc.state == State::Ready && doc.wanted.lane() == lane);
+            let doc = self
+                .docs
+                .get_mut(&key)
+                .filter(|doc| doc.state == State::Ready && doc.wanted.lane() == lane);
             let Some(doc) = doc else {
                 self.queued[at] -= 1;
                 continue;
@@ -308,7 +352,10 @@ impl Flight {
             self.queued[at] -= 1;
             doc.state = State::Flying;
             let alone = doc.wanted.alone;
-            jobs.push(Job { wanted: doc.wanted.clone(), key });
+            jobs.push(Job {
+                wanted: doc.wanted.clone(),
+                key,
+            });
             if alone {
                 break;
             }
@@ -328,7 +375,12 @@ impl Flight {
             Landing::Fine(outcome) => Some(Ok(outcome)),
             Landing::Trouble(trouble) => Some(Err(trouble)),
             Landing::Kept => None,
-            Landing::Again { at, attempts, alone, unconfirmed } => {
+            Landing::Again {
+                at,
+                attempts,
+                alone,
+                unconfirmed,
+            } => {
                 doc.wanted.attempts += attempts;
                 doc.wanted.alone |= alone;
                 doc.wanted.unconfirmed |= unconfirmed;
@@ -373,10 +425,16 @@ impl Flight {
         let result = result.unwrap_or(Ok(Outcome::Indexed));
         self.unfinished.remove(&seq);
         let finished = match result {
-            Ok(outcome) => Finished { key: key.clone(), outcome, trouble: None },
-            Err(trouble) => {
-                Finished { key: key.clone(), outcome: outcome_of(&trouble), trouble: Some(Trouble { seq, ..trouble }) }
-            }
+            Ok(outcome) => Finished {
+                key: key.clone(),
+                outcome,
+                trouble: None,
+            },
+            Err(trouble) => Finished {
+                key: key.clone(),
+                outcome: outcome_of(&trouble),
+                trouble: Some(Trouble { seq, ..trouble }),
+            },
         };
         self.finished.insert(seq, finished);
         self.held.insert(key.clone(), seq);
@@ -384,7 +442,10 @@ impl Flight {
 
     /// A scan or a retry of a document whose entry's result is still held replaces that result: the later build counts.
     fn finish_loose(&mut self, key: &DocKey, result: Result<Outcome, Trouble>) {
-        let held = self.held.get(key).and_then(|seq| Some((*seq, self.finished.get_mut(seq)?)));
+        let held = self
+            .held
+            .get(key)
+            .and_then(|seq| Some((*seq, self.finished.get_mut(seq)?)));
         match (held, result) {
             // `dead` without a trouble says that a later build ended it.
             (Some((_, finished)), Ok(_)) => finished.trouble = None,
@@ -456,8 +517,13 @@ impl Flight {
                 }
             }
         }
-        let mut settlement =
-            Settlement { position, passed, scans, scanned: std::mem::take(&mut self.scanned), ..Settlement::default() };
+        let mut settlement = Settlement {
+            position,
+            passed,
+            scans,
+            scanned: std::mem::take(&mut self.scanned),
+            ..Settlement::default()
+        };
         for (key, result) in results {
             match result {
                 Err(trouble) => settlement.troubles.push(trouble),

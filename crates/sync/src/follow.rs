@@ -61,7 +61,14 @@ impl Follower {
     ) -> Self {
         let status = watch::Sender::new(SourceStatus::starting());
         let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(30), seed);
-        Follower { definition, builder, log, clock, status, backoff }
+        Follower {
+            definition,
+            builder,
+            log,
+            clock,
+            status,
+            backoff,
+        }
     }
 
     /// What it is doing, from now on.
@@ -115,13 +122,22 @@ impl Follower {
     }
 
     async fn follow_from_position(&mut self) -> Result<std::convert::Infallible> {
-        let SourceDefinition { name, source, watched, .. } = self.definition.clone();
+        let SourceDefinition {
+            name,
+            source,
+            watched,
+            ..
+        } = self.definition.clone();
         let from = self.log.position(&name).await?;
-        let mut feed = source.follow(&watched, from.as_ref()).await.context(|| format!("following source `{name}`"))?;
+        let mut feed = source
+            .follow(&watched, from.as_ref())
+            .await
+            .context(|| format!("following source `{name}`"))?;
         if from.is_none() {
             self.scan_again().await?;
         }
-        self.status.send_modify(|status| (status.captured, status.position) = (true, from));
+        self.status
+            .send_modify(|status| (status.captured, status.position) = (true, from));
         self.log.poke();
         metrics::source_up(&name, true);
         loop {
@@ -154,7 +170,14 @@ impl Follower {
             let mut scans = sets.iter().flat_map(|set| &set.scans);
             scans.any(|scan| scan.collection == **name && (scan.finished || scan.after.is_some()))
         };
-        let scans: Vec<_> = self.definition.collections.iter().filter(begun).cloned().map(Touch::Scan).collect();
+        let scans: Vec<_> = self
+            .definition
+            .collections
+            .iter()
+            .filter(begun)
+            .cloned()
+            .map(Touch::Scan)
+            .collect();
         if !scans.is_empty() {
             tracing::warn!(source = %self.definition.name, "no position is known of this source: its collections are scanned");
             self.log.append(&self.definition.name, None, &scans).await?;
@@ -163,7 +186,11 @@ impl Follower {
     }
 
     async fn handle(&self, feed: &mut dyn ChangeFeed, batch: ChangeBatch) -> Result<()> {
-        let ChangeBatch { changes, upto, committed_ms } = batch;
+        let ChangeBatch {
+            changes,
+            upto,
+            committed_ms,
+        } = batch;
         let name = &self.definition.name;
         let touches = match changes.is_empty() {
             true => Vec::new(),
@@ -181,7 +208,11 @@ impl Follower {
         if let Some(committed_ms) = committed_ms.filter(|_| !changes.is_empty()) {
             metrics::acknowledged(name, now - committed_ms);
         }
-        let filtered = if touches.is_empty() { changes.len() as u64 } else { 0 };
+        let filtered = if touches.is_empty() {
+            changes.len() as u64
+        } else {
+            0
+        };
         metrics::changes(name, changes.len() as u64, filtered);
         self.status.send_modify(|status| {
             status.position = Some(upto);

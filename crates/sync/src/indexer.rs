@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use instep_core::{
-    Builder, ChangeLog, Collection, CollectionName, Engine, Ensured, Error, Fault, IndexName, Mapping, Result,
-    ResultExt, SetName, SetState, Settings, SourceName,
+    Builder, ChangeLog, Collection, CollectionName, Engine, Ensured, Error, Fault, IndexName, Mapping,
+    Result, ResultExt, SetName, SetState, Settings, SourceName,
 };
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -118,14 +118,22 @@ impl Indexer {
         owner: &str,
         options: IndexerOptions,
     ) -> Self {
-        let SetDefinition { set, collections, engine, settings } = definition;
+        let SetDefinition {
+            set,
+            collections,
+            engine,
+            settings,
+        } = definition;
         let target = |collection: &Collection| Target {
             fingerprint: collection.fingerprint(),
             index: IndexName::physical(&set, &collection.name, &collection.language),
             source: collection.source.clone(),
             mapping: Mapping::of(collection),
         };
-        let targets = collections.iter().map(|collection| (collection.name.clone(), target(collection))).collect();
+        let targets = collections
+            .iter()
+            .map(|collection| (collection.name.clone(), target(collection)))
+            .collect();
         Indexer {
             targets,
             set,
@@ -158,7 +166,8 @@ impl Indexer {
                 Ok(stop) => stop,
                 Err(error) => Stop::of(error),
             };
-            self.activity.send_modify(|activity| (activity.working, activity.in_flight) = (false, 0));
+            self.activity
+                .send_modify(|activity| (activity.working, activity.in_flight) = (false, 0));
             match stop {
                 Stop::Shutdown => return Ok(()),
                 Stop::NotFollowing => {}
@@ -184,8 +193,11 @@ impl Indexer {
 
     /// Waits until the set follows, owns it, and works until something stops it.
     async fn follow_once(&self, shutdown: &mut Shutdown) -> Result<Stop> {
-        let collections: Vec<_> =
-            self.targets.iter().map(|(name, target)| (name.clone(), target.fingerprint.clone())).collect();
+        let collections: Vec<_> = self
+            .targets
+            .iter()
+            .map(|(name, target)| (name.clone(), target.fingerprint.clone()))
+            .collect();
         self.log.register(&self.set, &collections).await?;
         let mut signal = self.log.watch();
         while !self.follows().await? {
@@ -207,7 +219,9 @@ impl Indexer {
     /// Whether the log says that this set is to be worked on.
     pub(crate) async fn follows(&self) -> Result<bool> {
         let sets = self.log.status().await?;
-        Ok(sets.iter().any(|status| status.set == self.set && status.state == SetState::Following))
+        Ok(sets
+            .iter()
+            .any(|status| status.set == self.set && status.state == SetState::Following))
     }
 
     /// Makes the index of each collection exist. An index that is not there although the log believes that documents
@@ -221,15 +235,17 @@ impl Indexer {
         let scans = self.log.scans(&self.set).await?;
         for (name, target) in &self.targets {
             let rescan = [(name.clone(), target.fingerprint.clone())];
-            let begun = scans
-                .iter()
-                .any(|scan| scan.collection == *name && (scan.finished || scan.after.is_some() || scan.done > 0));
+            let begun = scans.iter().any(|scan| {
+                scan.collection == *name && (scan.finished || scan.after.is_some() || scan.done > 0)
+            });
             if begun && !there.contains(&target.index) {
                 tracing::warn!(set = %self.set, index = %target.index, "the index is gone: it is made again and filled by a scan");
                 self.log.rescan(&self.set, &rescan, false).await?;
             }
             let ensure = || self.engine.ensure(&target.index, &target.mapping, &self.settings);
-            let ensured = ensure().await.context(|| format!("preparing index `{}`", target.index))?;
+            let ensured = ensure()
+                .await
+                .context(|| format!("preparing index `{}`", target.index))?;
             match ensured {
                 Ensured::Created | Ensured::Unchanged | Ensured::Extended => {}
                 Ensured::NeedsNewIndex => {
@@ -237,7 +253,8 @@ impl Indexer {
                     self.log.rescan(&self.set, &rescan, false).await?;
                     self.engine.drop_index(&target.index).await?;
                     if ensure().await? == Ensured::NeedsNewIndex {
-                        let message = format!("index `{}` cannot be made to fit its definition", target.index);
+                        let message =
+                            format!("index `{}` cannot be made to fit its definition", target.index);
                         return Err(Error::fatal("mapping_refused", message));
                     }
                 }

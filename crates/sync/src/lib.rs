@@ -26,6 +26,7 @@ mod scan;
 mod signal;
 mod status;
 mod tenure;
+mod verify;
 
 pub use assemble::Assembler;
 pub use clock::{Clock, SystemClock};
@@ -36,3 +37,4 @@ pub use null::NullEngine;
 pub use once::{CaughtUp, caught_up};
 pub use signal::SignalledLog;
 pub use status::{Activity, Problem, Shutdown, SourceState, SourceStatus};
+pub use verify::{Difference, DifferenceKind, Verified, Verify, VerifyOptions};

@@ -5,9 +5,7 @@
 use std::time::Duration;
 
 use instep_core::{Appended, Outcome, SetName, SetState, SetStatus, SourceName};
-use metrics::{
-    Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
-};
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
 /// Changes that a source delivered.
 pub const SOURCE_CHANGES: &str = "instep_source_changes_total";
@@ -52,23 +50,67 @@ pub const UNACCOUNTED: &str = "instep_set_unaccounted";
 pub fn describe() {
     describe_counter!(SOURCE_CHANGES, Unit::Count, "changes that a source delivered");
     describe_counter!(SOURCE_FILTERED, Unit::Count, "changes that touch no document");
-    describe_gauge!(SOURCE_UP, Unit::Count, "whether a source is followed (1) or not (0)");
-    describe_histogram!(ACK_SECONDS, Unit::Seconds, "from a commit in the source to its touches being durable");
+    describe_gauge!(
+        SOURCE_UP,
+        Unit::Count,
+        "whether a source is followed (1) or not (0)"
+    );
+    describe_histogram!(
+        ACK_SECONDS,
+        Unit::Seconds,
+        "from a commit in the source to its touches being durable"
+    );
     describe_counter!(TOUCHES, Unit::Count, "documents touched by changes");
-    describe_counter!(MOVED, Unit::Count, "touches that moved an entry which was in the log already");
-    describe_counter!(FAN_OUTS, Unit::Count, "changes that reach more documents than fit a batch");
+    describe_counter!(
+        MOVED,
+        Unit::Count,
+        "touches that moved an entry which was in the log already"
+    );
+    describe_counter!(
+        FAN_OUTS,
+        Unit::Count,
+        "changes that reach more documents than fit a batch"
+    );
     describe_gauge!(FAN_OUTS_PENDING, Unit::Count, "fan-outs not yet expanded");
     describe_counter!(FINISHED, Unit::Count, "documents finished, by set and outcome");
-    describe_histogram!(PHASE_SECONDS, Unit::Seconds, "duration of a batch's phases: build, apply, settle");
+    describe_histogram!(
+        PHASE_SECONDS,
+        Unit::Seconds,
+        "duration of a batch's phases: build, apply, settle"
+    );
     describe_gauge!(HEAD, Unit::Count, "the last number of the change log");
     describe_gauge!(POSITION, Unit::Count, "the position of a set in the change log");
-    describe_gauge!(LAG, Unit::Count, "entries, scans, fan-outs and retries that a set has left to do");
-    describe_gauge!(FOLLOWING, Unit::Count, "whether a set follows the log (1) or is paused or halted (0)");
-    describe_gauge!(SET_TOUCHES, Unit::Count, "touches since a set was made, by what became of them");
-    describe_gauge!(SET_SCANNED, Unit::Count, "documents that scans and retries of a set built");
-    describe_gauge!(DEAD_LETTERS, Unit::Count, "documents that cannot be built or indexed");
+    describe_gauge!(
+        LAG,
+        Unit::Count,
+        "entries, scans, fan-outs and retries that a set has left to do"
+    );
+    describe_gauge!(
+        FOLLOWING,
+        Unit::Count,
+        "whether a set follows the log (1) or is paused or halted (0)"
+    );
+    describe_gauge!(
+        SET_TOUCHES,
+        Unit::Count,
+        "touches since a set was made, by what became of them"
+    );
+    describe_gauge!(
+        SET_SCANNED,
+        Unit::Count,
+        "documents that scans and retries of a set built"
+    );
+    describe_gauge!(
+        DEAD_LETTERS,
+        Unit::Count,
+        "documents that cannot be built or indexed"
+    );
     describe_gauge!(RETRIES, Unit::Count, "documents that are tried again later");
-    describe_gauge!(UNACCOUNTED, Unit::Count, "touches that are not accounted for: anything but 0 is a bug");
+    describe_gauge!(
+        UNACCOUNTED,
+        Unit::Count,
+        "touches that are not accounted for: anything but 0 is a bug"
+    );
 }
 
 /// Writes the gauges of the sets: call it with [`instep_core::ChangeLog::status`] before the metrics are rendered.

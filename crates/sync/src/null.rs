@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use instep_core::{
-    Applied, Capabilities, Cursor, DocId, Engine, Ensured, IndexName, Mapping, Result, Settings, Stored, Walked,
-    Write,
+    Applied, Capabilities, Cursor, DocId, Engine, Ensured, IndexName, Mapping, Result, Settings, Stored,
+    Walked, Write,
 };
 
 /// Accepts every write, counts it and forgets it.
@@ -19,8 +19,12 @@ pub struct NullEngine {
 impl NullEngine {
     /// An engine that has counted nothing yet.
     pub fn new() -> Self {
-        let capabilities =
-            Capabilities { name: "null", forgets_deletes: false, extends_in_place: true, stores: false };
+        let capabilities = Capabilities {
+            name: "null",
+            forgets_deletes: false,
+            extends_in_place: true,
+            stores: false,
+        };
         NullEngine {
             capabilities,
             puts: AtomicU64::new(0),
@@ -66,7 +70,8 @@ impl Engine for NullEngine {
             match write {
                 Write::Put(document, _) => {
                     self.puts.fetch_add(1, Ordering::Relaxed);
-                    self.bytes.fetch_add(document.source.len() as u64, Ordering::Relaxed);
+                    self.bytes
+                        .fetch_add(document.source.len() as u64, Ordering::Relaxed);
                 }
                 Write::Delete(..) => {
                     self.deletes.fetch_add(1, Ordering::Relaxed);
@@ -77,7 +82,10 @@ impl Engine for NullEngine {
     }
 
     async fn walk(&self, _index: &IndexName, _after: Option<&Cursor>, _n: usize) -> Result<Walked> {
-        Ok(Walked { documents: Vec::new(), next: None })
+        Ok(Walked {
+            documents: Vec::new(),
+            next: None,
+        })
     }
 
     async fn read(&self, _index: &IndexName, ids: &[DocId]) -> Result<Vec<Option<Stored>>> {

@@ -42,7 +42,8 @@ impl CaughtUp {
 
 /// Waits until every source has delivered what was committed before the call, and every following set has passed the
 /// head of the log as it was then, with all scans and fan-outs done. Sources that halt, sets that do not follow, and
-/// retries are not waited for: the answer names them.
+/// retries are not waited for: the answer names them. `sets`: those that are indexed here; they are waited for even
+/// before their indexers have made them known to the log.
 ///
 /// A source counts as drained when its follower waits for changes, and has for a moment; a source that delivers a
 /// commit later than that after it was made is not waited for.
@@ -50,22 +51,27 @@ pub async fn caught_up(
     log: &SignalledLog,
     clock: &dyn Clock,
     sources: &[watch::Receiver<SourceStatus>],
+    sets: &[SetName],
 ) -> Result<CaughtUp> {
+    let named = sets;
     let started = Instant::now();
     let mut signal = log.watch();
     while !drained(clock, sources) || started.elapsed() < QUIET {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let mut head = log.head().await?;
+    let mut fans_out = false;
     loop {
         signal.borrow_and_update();
         let sets = log.status().await?;
-        if let Some(first) = sets.first()
-            && first.fan_outs > 0
-        {
-            // What they still touch belongs to the call.
-            head = first.head;
-        } else if sets.iter().all(|status| !is_behind(status, head)) {
+        let is_known = |name: &SetName| sets.iter().any(|status| status.set == *name);
+        let pending = sets.first().map_or(0, |first| first.fan_outs);
+        if fans_out && pending == 0 {
+            // What they touched to the last belongs to the call.
+            head = sets.first().map_or(head, |first| first.head);
+        }
+        fans_out = pending > 0;
+        if !fans_out && named.iter().all(is_known) && sets.iter().all(|status| !is_behind(status, head)) {
             return answer(log, sets, sources).await;
         }
         tokio::select! {
@@ -107,7 +113,14 @@ async fn answer(
     }
     let halted = |source: &watch::Receiver<SourceStatus>| {
         let status = source.borrow();
-        status.problem.clone().filter(|_| status.state == SourceState::Halted)
+        status
+            .problem
+            .clone()
+            .filter(|_| status.state == SourceState::Halted)
     };
-    Ok(CaughtUp { sets, troubles, halted_sources: sources.iter().filter_map(halted).collect() })
+    Ok(CaughtUp {
+        sets,
+        troubles,
+        halted_sources: sources.iter().filter_map(halted).collect(),
+    })
 }

@@ -51,17 +51,17 @@ pub(crate) struct Enumerated {
 impl Walk {
     /// Goes on where the scan was settled.
     pub(crate) fn new(scan: Scan) -> Self {
-        Walk { cursor: scan.after.clone(), chunks: VecDeque::new(), ended: false, scan }
+        Walk {
+            cursor: scan.after.clone(),
+            chunks: VecDeque::new(),
+            ended: false,
+            scan,
+        }
     }
 
     /// Which start of the scan this walks.
     pub(crate) fn run(&self) -> u64 {
         self.scan.run
-    }
-
-    /// Whether everything is finished.
-    pub(crate) fn is_finished(&self) -> bool {
-        self.scan.finished
     }
 
     /// Where to enumerate next, unless enough is under way.
@@ -122,12 +122,22 @@ pub(crate) async fn enumerate(
             let after = step.after.as_deref().map(DocId::parse).transpose()?;
             source_keys(builder, &step.collection, after, n).await
         }
-        Side::Engine if !engine.capabilities().stores => Ok(Enumerated { ids: Vec::new(), after: None, ended: true }),
+        Side::Engine if !engine.capabilities().stores => Ok(Enumerated {
+            ids: Vec::new(),
+            after: None,
+            ended: true,
+        }),
         Side::Engine => {
-            let walked = engine.walk(index, step.after.clone().map(Cursor).as_ref(), n).await?;
+            let walked = engine
+                .walk(index, step.after.clone().map(Cursor).as_ref(), n)
+                .await?;
             let ids = walked.documents.into_iter().map(|stored| stored.id).collect();
             let ended = walked.next.is_none();
-            Ok(Enumerated { ids, after: walked.next.map(|cursor| cursor.0), ended })
+            Ok(Enumerated {
+                ids,
+                after: walked.next.map(|cursor| cursor.0),
+                ended,
+            })
         }
     }
 }
@@ -143,13 +153,24 @@ pub(crate) async fn source_keys(
     loop {
         let ids = builder.scan(collection, after.as_ref(), n).await?;
         let ended = ids.len() < n;
-        let last = ids.iter().rev().find(|id| !id.is_stand_in()).map(|id| id.as_str().to_owned());
+        let last = ids
+            .iter()
+            .rev()
+            .find(|id| !id.is_stand_in())
+            .map(|id| id.as_str().to_owned());
         if ended || last.is_some() {
-            return Ok(Enumerated { ids, after: last, ended });
+            return Ok(Enumerated {
+                ids,
+                after: last,
+                ended,
+            });
         }
         if n > 1_000_000 {
-            return Err(Error::fatal("unnameable_rows", format!("over {n} rows of `{collection}` in a row cannot be named"))
-                .with_remedy("shorten their keys, or leave them out by the collection's `where`"));
+            return Err(Error::fatal(
+                "unnameable_rows",
+                format!("over {n} rows of `{collection}` in a row cannot be named"),
+            )
+            .with_remedy("shorten their keys, or leave them out by the collection's `where`"));
         }
         n *= 4;
     }
@@ -183,11 +204,14 @@ mod tests {
         let settled = walk.progress(|id| id <= 1).expect("two are finished");
         assert_eq!((settled.after.as_deref(), settled.done), (Some("d"), 4));
         let settled = walk.progress(|_| true).expect("the side is finished");
-        assert_eq!((settled.side, settled.after, settled.done, settled.finished), (Side::Engine, None, 5, false));
+        assert_eq!(
+            (settled.side, settled.after, settled.done, settled.finished),
+            (Side::Engine, None, 5, false)
+        );
         assert_eq!(walk.next().map(|step| step.side), Some(Side::Engine));
         walk.enumerated(3, 0, None, true);
         assert!(walk.progress(|_| true).expect("it ends").finished);
-        assert!(walk.is_finished() && walk.next().is_none() && walk.progress(|_| true).is_none());
+        assert!(walk.next().is_none() && walk.progress(|_| true).is_none());
     }
 
     #[test]

@@ -38,7 +38,10 @@ pub struct SignalledLog {
 impl SignalledLog {
     /// This log, with a signal after each write that goes through here.
     pub fn new(log: Arc<dyn ChangeLog>) -> Self {
-        SignalledLog { log, signal: watch::Sender::new(Signal::default()) }
+        SignalledLog {
+            log,
+            signal: watch::Sender::new(Signal::default()),
+        }
     }
 
     pub(crate) fn watch(&self) -> watch::Receiver<Signal> {
@@ -51,7 +54,10 @@ impl SignalledLog {
     }
 
     fn touched(&self, appended: &Appended, touches: &[Touch]) {
-        let fan_outs = touches.iter().filter(|touch| matches!(touch, Touch::FanOut(_))).count() as u64;
+        let fan_outs = touches
+            .iter()
+            .filter(|touch| matches!(touch, Touch::FanOut(_)))
+            .count() as u64;
         let scans = touches.iter().any(|touch| matches!(touch, Touch::Scan(_)));
         metrics::touched(appended, fan_outs);
         self.signal.send_modify(|signal| {
@@ -66,6 +72,10 @@ impl SignalledLog {
 impl ChangeLog for SignalledLog {
     async fn position(&self, source: &SourceName) -> Result<Option<Position>> {
         self.log.position(source).await
+    }
+
+    async fn forget_position(&self, source: &SourceName) -> Result<()> {
+        self.log.forget_position(source).await
     }
 
     async fn append(

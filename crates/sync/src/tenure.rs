@@ -7,13 +7,17 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use instep_core::{ChangeLog, CollectionName, DocKey, Error, Fault, Outcome, Owned, Result, Scan, Settlement, Side};
+use instep_core::{
+    ChangeLog, CollectionName, DocKey, Error, Fault, Outcome, Owned, Result, Scan, Settlement, Side,
+};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::backoff::{Backoff, Random, wait};
-use crate::batch::{self, AppliedBatch, BuiltBatch, Context, FailedBatch, Failure, Fate, Phase, Route, Verdict};
+use crate::batch::{
+    self, AppliedBatch, BuiltBatch, Context, FailedBatch, Failure, Fate, Phase, Route, Verdict,
+};
 use crate::breaker::Breaker;
 use crate::flight::{Flight, Job, Landing, Lane, Request};
 use crate::indexer::{Indexer, Target};
@@ -198,7 +202,9 @@ impl<'a> Tenure<'a> {
         loop {
             self.start_applies();
             self.start_settle();
-            let Some(ended) = self.tasks.join_next().await else { return };
+            let Some(ended) = self.tasks.join_next().await else {
+                return;
+            };
             if self.handle(ended).is_err() {
                 return;
             }
@@ -209,8 +215,16 @@ impl<'a> Tenure<'a> {
         if let Some(until) = self.hold.until.filter(|_| self.hold.is_on()) {
             return until;
         }
-        let holds = self.held.values().filter(|hold| hold.is_on()).filter_map(|hold| hold.until);
-        holds.chain(self.flight.next_delayed()).chain([self.next_poll]).min().unwrap_or(self.next_poll)
+        let holds = self
+            .held
+            .values()
+            .filter(|hold| hold.is_on())
+            .filter_map(|hold| hold.until);
+        holds
+            .chain(self.flight.next_delayed())
+            .chain([self.next_poll])
+            .min()
+            .unwrap_or(self.next_poll)
     }
 
     /// Starts everything that can start now.
@@ -242,13 +256,17 @@ impl<'a> Tenure<'a> {
             (self.more, self.scans_changed) = (true, true);
             if self.flight.is_troubled() {
                 let due = self.on.log.due(&self.on.set, self.on.clock.now_ms(), DUE).await?;
-                due.into_iter().filter(|due| self.on.targets.contains_key(&due.key.collection)).for_each(|due| {
-                    self.flight.retry(due.key);
-                });
+                due.into_iter()
+                    .filter(|due| self.on.targets.contains_key(&due.key.collection))
+                    .for_each(|due| {
+                        self.flight.retry(due.key);
+                    });
             }
         }
         self.start_live().await?;
-        let live_waits = self.flight.waiting(Lane::Live) > 0;
+        // Entries of a collection whose source is away wait for it, and hold nothing back.
+        let live_moves = self.lanes[Lane::Live as usize].batches() > 0;
+        let live_waits = live_moves && self.flight.waiting(Lane::Live) > 0;
         if live_waits && self.live_since_second < LIVE_FIRST {
             return Ok(());
         }
@@ -261,7 +279,11 @@ impl<'a> Tenure<'a> {
             return Ok(());
         }
         let n = self.batch_size(Lane::Live);
-        let room = if self.flight.held() < HELD { n.saturating_sub(self.flight.waiting(Lane::Live)) } else { 0 };
+        let room = if self.flight.held() < HELD {
+            n.saturating_sub(self.flight.waiting(Lane::Live))
+        } else {
+            0
+        };
         let ticket = self.take(if self.more { room } else { 0 }).await?;
         if self.start_build(Lane::Live, n, ticket) {
             self.live_since_second += 1;
@@ -282,7 +304,11 @@ impl<'a> Tenure<'a> {
 
     /// Draws a ticket and takes up to `n` entries.
     async fn take(&mut self, n: usize) -> Result<instep_core::Ticket> {
-        let (ticket, entries) = self.on.log.take(&self.context.owned, self.flight.cursor(), n).await?;
+        let (ticket, entries) = self
+            .on
+            .log
+            .take(&self.context.owned, self.flight.cursor(), n)
+            .await?;
         if n > 0 {
             self.more = entries.len() >= n;
         }
@@ -304,7 +330,9 @@ impl<'a> Tenure<'a> {
         let held = &self.held;
         let targets = &self.on.targets;
         let closed = |name: &CollectionName| held.get(name).is_some_and(Hold::is_on);
-        let Some((collection, jobs)) = self.flight.next_batch(lane, n, closed) else { return false };
+        let Some((collection, jobs)) = self.flight.next_batch(lane, n, closed) else {
+            return false;
+        };
         let Some(target) = targets.get(&collection) else {
             // The log holds touches of a collection that this set does not have: there is nothing to do for them.
             for job in jobs {
@@ -312,10 +340,16 @@ impl<'a> Tenure<'a> {
             }
             return true;
         };
-        let route = Route { lane, index: target.index.clone(), collection, ticket };
+        let route = Route {
+            lane,
+            index: target.index.clone(),
+            collection,
+            ticket,
+        };
         let context = self.context.clone();
         self.lanes[lane as usize].building = true;
-        self.tasks.spawn(async move { Event::Built(batch::build(&context, route, jobs).await) });
+        self.tasks
+            .spawn(async move { Event::Built(batch::build(&context, route, jobs).await) });
         true
     }
 
@@ -333,7 +367,8 @@ impl<'a> Tenure<'a> {
                 traffic.applying += 1;
                 traffic.bytes += batch.bytes;
                 let (context, deadline) = (self.context.clone(), self.on.options.deadline);
-                self.tasks.spawn(async move { Event::Applied(batch::apply(&context, batch, deadline).await) });
+                self.tasks
+                    .spawn(async move { Event::Applied(batch::apply(&context, batch, deadline).await) });
             }
         }
     }
@@ -346,11 +381,19 @@ impl<'a> Tenure<'a> {
             self.refresh_walks().await?;
         }
         let closed = |name: &CollectionName| self.held.get(name).is_some_and(Hold::is_on);
-        let open = self.walks.iter().filter(|(name, _)| !closed(name) && self.is_captured(&self.on.targets[*name]));
-        let Some(step) = open.filter_map(|(_, walk)| walk.next()).next() else { return Ok(()) };
+        let open = self
+            .walks
+            .iter()
+            .filter(|(name, _)| !closed(name) && self.is_captured(&self.on.targets[*name]));
+        let Some(step) = open.filter_map(|(_, walk)| walk.next()).next() else {
+            return Ok(());
+        };
         self.enumerating = true;
         let context = self.context.clone();
-        let (index, chunk) = (self.on.targets[&step.collection].index.clone(), self.on.options.chunk);
+        let (index, chunk) = (
+            self.on.targets[&step.collection].index.clone(),
+            self.on.options.chunk,
+        );
         self.tasks.spawn(async move {
             let found = scan::enumerate(&*context.builder, &*context.engine, &index, &step, chunk).await;
             Event::Enumerated(step, found)
@@ -363,7 +406,11 @@ impl<'a> Tenure<'a> {
         self.scans_changed = false;
         for scan in self.on.log.scans(&self.on.set).await? {
             let name = scan.collection.clone();
-            let is_ours = self.on.targets.get(&name).is_some_and(|target| target.fingerprint == scan.fingerprint);
+            let is_ours = self
+                .on
+                .targets
+                .get(&name)
+                .is_some_and(|target| target.fingerprint == scan.fingerprint);
             match self.walks.get(&name) {
                 Some(walk) if walk.run() == scan.run => {}
                 Some(_) | None if is_ours && !scan.finished => {
@@ -381,7 +428,10 @@ impl<'a> Tenure<'a> {
 
     /// Keys that are enumerated before changes are captured would leave a gap.
     fn is_captured(&self, target: &Target) -> bool {
-        self.on.sources.get(&target.source).is_none_or(|status| status.borrow().captured)
+        self.on
+            .sources
+            .get(&target.source)
+            .is_none_or(|status| status.borrow().captured)
     }
 
     fn start_settle(&mut self) {
@@ -394,13 +444,15 @@ impl<'a> Tenure<'a> {
         for scan in scans.iter().filter(|scan| scan.finished) {
             tracing::info!(set = %self.on.set, collection = %scan.collection, documents = scan.done, "scanned");
         }
-        self.walks.retain(|_, walk| !walk.is_finished());
-        let Some(settlement) = self.flight.settlement(scans) else { return };
+        let Some(settlement) = self.flight.settlement(scans) else {
+            return;
+        };
         self.settling = true;
         let context = self.context.clone();
         let (first, most) = self.on.options.backoff;
         let backoff = Backoff::new(first, most, self.on.options.seed ^ 3);
-        self.tasks.spawn(async move { Event::Settled(settle(&context, settlement, backoff).await) });
+        self.tasks
+            .spawn(async move { Event::Settled(settle(&context, settlement, backoff).await) });
     }
 
     fn handle(&mut self, ended: Result<Event, tokio::task::JoinError>) -> Result<()> {
@@ -424,9 +476,17 @@ impl<'a> Tenure<'a> {
     fn built(&mut self, batch: BuiltBatch) -> Result<()> {
         let traffic = &mut self.lanes[batch.route.lane as usize];
         traffic.building = false;
-        let documents = batch.items.iter().filter(|(_, fate)| matches!(fate, Fate::Put(_))).count();
+        let documents = batch
+            .items
+            .iter()
+            .filter(|(_, fate)| matches!(fate, Fate::Put(_)))
+            .count();
         if let Some(mean) = batch.bytes.checked_div(documents) {
-            traffic.mean = if traffic.mean == 0 { mean } else { (traffic.mean * 3 + mean) / 4 };
+            traffic.mean = if traffic.mean == 0 {
+                mean
+            } else {
+                (traffic.mean * 3 + mean) / 4
+            };
         }
         self.release(&batch.route.collection);
         let failures = batch.items.iter().filter_map(|(_, fate)| match fate {
@@ -442,9 +502,15 @@ impl<'a> Tenure<'a> {
     fn trip<'f>(&mut self, fine: usize, failures: impl Iterator<Item = &'f Failure>) -> Result<()> {
         let failures: Vec<&Failure> = failures.filter(|failure| !failure.is_known()).collect();
         let codes = failures.iter().map(|failure| Some(failure.code.to_owned()));
-        let Some(code) = self.breaker.add(codes.chain(std::iter::repeat_n(None, fine))) else { return Ok(()) };
-        let example = failures.iter().find(|failure| failure.code == code).map_or("", |failure| &failure.reason);
-        let message = format!("at least half of the latest documents failed for the same reason ({code}): {example}");
+        let Some(code) = self.breaker.add(codes.chain(std::iter::repeat_n(None, fine))) else {
+            return Ok(());
+        };
+        let example = failures
+            .iter()
+            .find(|failure| failure.code == code)
+            .map_or("", |failure| &failure.reason);
+        let message =
+            format!("at least half of the latest documents failed for the same reason ({code}): {example}");
         Err(Error::fatal("too_many_failures", message)
             .with_remedy("mend the definition or the rows, then let the set follow again"))
     }
@@ -485,7 +551,11 @@ impl<'a> Tenure<'a> {
             metrics::finished(&self.on.set, outcome, n);
         }
         if !graves.is_empty() {
-            let batch = BuiltBatch { route: batch.route, items: graves, bytes: 0 };
+            let batch = BuiltBatch {
+                route: batch.route,
+                items: graves,
+                bytes: 0,
+            };
             self.lanes[batch.route.lane as usize].built.push_back(batch);
         }
         Ok(())
@@ -516,7 +586,12 @@ impl<'a> Tenure<'a> {
         if attempts < options.attempts {
             let (first, most) = options.backoff;
             let at = Instant::now() + wait(first, most, attempts, &mut self.random);
-            return Landing::Again { at, attempts: 1, alone: false, unconfirmed: true };
+            return Landing::Again {
+                at,
+                attempts: 1,
+                alone: false,
+                unconfirmed: true,
+            };
         }
         let (first, most) = options.retry;
         let delay = wait(first, most, failure.attempts() + 1, &mut self.random);
@@ -527,7 +602,13 @@ impl<'a> Tenure<'a> {
     /// A batch failed as a whole: what may succeed later is built again, the rest is one of the set, unless one
     /// document alone can be the reason.
     fn failed(&mut self, failed: FailedBatch) -> Result<()> {
-        let FailedBatch { route, jobs, bytes, error, phase } = failed;
+        let FailedBatch {
+            route,
+            jobs,
+            bytes,
+            error,
+            phase,
+        } = failed;
         let traffic = &mut self.lanes[route.lane as usize];
         match phase {
             Phase::Build => traffic.building = false,
@@ -543,8 +624,15 @@ impl<'a> Tenure<'a> {
             (Fault::Poison, _) => {
                 let failure = Failure::of(&error);
                 self.trip(0, [&failure].into_iter())?;
-                let items = jobs.into_iter().map(|job| (job, Fate::Bury(failure.clone()))).collect();
-                self.lanes[route.lane as usize].built.push_back(BuiltBatch { route, items, bytes: 0 });
+                let items = jobs
+                    .into_iter()
+                    .map(|job| (job, Fate::Bury(failure.clone())))
+                    .collect();
+                self.lanes[route.lane as usize].built.push_back(BuiltBatch {
+                    route,
+                    items,
+                    bytes: 0,
+                });
                 return Ok(());
             }
             (Fault::Fatal, _)
@@ -556,7 +644,12 @@ impl<'a> Tenure<'a> {
         };
         let alone = error.fault() == Fault::Poison;
         for job in jobs {
-            let again = Landing::Again { at: until, attempts: 0, alone, unconfirmed: phase == Phase::Apply };
+            let again = Landing::Again {
+                at: until,
+                attempts: 0,
+                alone,
+                unconfirmed: phase == Phase::Apply,
+            };
             self.flight.land(&job.key, again);
         }
         Ok(())
@@ -573,7 +666,10 @@ impl<'a> Tenure<'a> {
         tracing::warn!(set = %self.on.set, %collection, code = error.code(), "the collection waits: {error}");
         self.on.report(Some(error));
         let on = self.on;
-        self.held.entry(collection.clone()).or_insert_with(|| hold(on, 4)).extend()
+        self.held
+            .entry(collection.clone())
+            .or_insert_with(|| hold(on, 4))
+            .extend()
     }
 
     /// The collection's source answered.
@@ -595,9 +691,22 @@ impl<'a> Tenure<'a> {
         };
         self.release(&step.collection);
         // A scan that was started again meanwhile does not hear of the former walk's chunk.
-        let Some(walk) = self.walks.get_mut(&step.collection).filter(|walk| walk.expects(step)) else { return Ok(()) };
+        let Some(walk) = self
+            .walks
+            .get_mut(&step.collection)
+            .filter(|walk| walk.expects(step))
+        else {
+            return Ok(());
+        };
         let size = found.ids.len() as u64;
-        let keys = found.ids.into_iter().map(|id| DocKey { collection: step.collection.clone(), id }).collect();
+        let keys = found
+            .ids
+            .into_iter()
+            .map(|id| DocKey {
+                collection: step.collection.clone(),
+                id,
+            })
+            .collect();
         let request = |id| match step.side {
             Side::Source => Request::Source(id),
             Side::Engine => Request::Engine(id),
@@ -627,7 +736,10 @@ async fn settle(context: &Context, settlement: Settlement, mut backoff: Backoff)
 
 fn hold(on: &Indexer, salt: u64) -> Hold {
     let (first, most) = on.options.backoff;
-    Hold { backoff: Backoff::new(first, most, on.options.seed ^ salt), until: None }
+    Hold {
+        backoff: Backoff::new(first, most, on.options.seed ^ salt),
+        until: None,
+    }
 }
 
 fn outcome_of(landing: &Landing) -> Option<Outcome> {

@@ -38,7 +38,13 @@ pub(crate) struct Demo {
 }
 
 /// The files of a demo, besides the state folder.
-const FILES: [&str; 5] = ["market.db", "market.db-wal", "market.db-shm", "market.db-journal", "instep.toml"];
+const FILES: [&str; 5] = [
+    "market.db",
+    "market.db-wal",
+    "market.db-shm",
+    "market.db-journal",
+    "instep.toml",
+];
 
 /// How long between two changes of `--live`.
 const LIVE_PAUSE: Duration = Duration::from_millis(500);
@@ -73,9 +79,14 @@ pub(crate) async fn run(demo: Demo, output: &Output) -> Result<ExitCode> {
 
     let parts = Parts::open(Config::parse(&file, text, &|_| None)?, Access::Owner).await?;
     let listener = serving::listen(&parts.config, listen).await?;
-    let live = demo.live.then(|| tokio::spawn(keep_changing(connection, demo.seed, *output)));
+    let live = demo
+        .live
+        .then(|| tokio::spawn(keep_changing(connection, demo.seed, *output)));
     let folder = demo.folder.clone();
-    let done = serve_parts(&parts, listener, output, |address| invite(address, &keys, &folder, began, output)).await;
+    let done = serve_parts(&parts, listener, output, |address| {
+        invite(address, &keys, &folder, began, output)
+    })
+    .await;
     if let Some(live) = live {
         live.abort();
     }
@@ -86,18 +97,32 @@ pub(crate) async fn run(demo: Demo, output: &Output) -> Result<ExitCode> {
 fn clear(folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).map_err(|error| unwritable(folder, &error))?;
     let entries = std::fs::read_dir(folder).map_err(|error| unwritable(folder, &error))?;
-    let names: Vec<String> = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-    if let Some(stranger) = names.iter().find(|name| !FILES.contains(&name.as_str()) && *name != "instep-state") {
+    let names: Vec<String> = entries
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    if let Some(stranger) = names
+        .iter()
+        .find(|name| !FILES.contains(&name.as_str()) && *name != "instep-state")
+    {
         let message = format!("`{}` holds `{stranger}`, which no demo wrote", folder.display());
-        return Err(Error::invalid("folder_in_use", message).with_remedy("choose another folder: --folder <path>"));
+        return Err(
+            Error::invalid("folder_in_use", message).with_remedy("choose another folder: --folder <path>")
+        );
     }
     let state = folder.join("instep-state");
     if state.exists() {
         // Opening it first refuses a folder in which another demo still runs.
-        drop(instep_store::SqliteLog::open(state.join("state.db"), std::sync::Arc::new(crate::wiring::now_ms))?);
+        drop(instep_store::SqliteLog::open(
+            state.join("state.db"),
+            std::sync::Arc::new(crate::wiring::now_ms),
+        )?);
         std::fs::remove_dir_all(&state).map_err(|error| unwritable(&state, &error))?;
     }
-    for name in FILES.iter().filter(|name| names.iter().any(|there| there == *name)) {
+    for name in FILES
+        .iter()
+        .filter(|name| names.iter().any(|there| there == *name))
+    {
         let path = folder.join(name);
         std::fs::remove_file(&path).map_err(|error| unwritable(&path, &error))?;
     }
@@ -114,22 +139,41 @@ struct Secrets {
 impl Secrets {
     fn random(connection: &Connection) -> rusqlite::Result<Self> {
         let key = |name: &str| {
-            connection.query_row("select lower(hex(randomblob(16)))", [], |row| row.get::<_, String>(0)).map(|hex| format!("{name}-{hex}"))
+            connection
+                .query_row("select lower(hex(randomblob(16)))", [], |row| {
+                    row.get::<_, String>(0)
+                })
+                .map(|hex| format!("{name}-{hex}"))
         };
-        Ok(Secrets { buyer: key("buyer")?, dealer: key("dealer")?, staff: key("staff")? })
+        Ok(Secrets {
+            buyer: key("buyer")?,
+            dealer: key("dealer")?,
+            staff: key("staff")?,
+        })
     }
 }
 
 fn invite(address: SocketAddr, keys: &Secrets, folder: &Path, began: Instant, output: &Output) {
     let curl = |key: &str, what: &str, body: &str| {
-        format!("curl -s http://{address}/{what} -H 'authorization: Bearer {key}' -H 'content-type: application/json' -d '{body}'")
+        format!(
+            "curl -s http://{address}/{what} -H 'authorization: Bearer {key}' -H 'content-type: application/json' -d '{body}'"
+        )
     };
     let words = r#"{"query":{"match":{"title":"estate"}},"size":3,"aggs":{"makes":{"terms":{"field":"car.model.manufacturer.name.keyword","size":5}}}}"#;
     let restricted = r#"{"query":{"match_phrase":{"body":"trade only"}},"size":1}"#;
     let lines = [
-        ("ads for estates, and who makes them, as staff", curl(&keys.staff, "ad/_search", words)),
-        ("ads for the trade, as a dealer", curl(&keys.dealer, "ad/_search", restricted)),
-        ("the same as a buyer: there is nothing to see", curl(&keys.buyer, "ad/_search", restricted)),
+        (
+            "ads for estates, and who makes them, as staff",
+            curl(&keys.staff, "ad/_search", words),
+        ),
+        (
+            "ads for the trade, as a dealer",
+            curl(&keys.dealer, "ad/_search", restricted),
+        ),
+        (
+            "the same as a buyer: there is nothing to see",
+            curl(&keys.buyer, "ad/_search", restricted),
+        ),
     ];
     let mut text = format!(
         "\nserving on http://{address} after {:.1} s; configuration, database and index are in {}\n",
@@ -159,7 +203,9 @@ async fn keep_changing(connection: Connection, seed: u64, output: Output) {
             let said = live.step(&mut connection);
             (live, connection, said)
         });
-        let Ok((live, connection, said)) = stepped.await else { return };
+        let Ok((live, connection, said)) = stepped.await else {
+            return;
+        };
         match said {
             Ok(said) => output.note(&said),
             Err(error) => tracing::warn!("no change was made: {error}"),
@@ -169,10 +215,17 @@ async fn keep_changing(connection: Connection, seed: u64, output: Output) {
 }
 
 fn broken(path: &Path, error: rusqlite::Error) -> Error {
-    Error::fatal("demo_failed", format!("cannot write `{}`: {error}", path.display())).with_source(error)
+    Error::fatal(
+        "demo_failed",
+        format!("cannot write `{}`: {error}", path.display()),
+    )
+    .with_source(error)
 }
 
 fn unwritable(path: &Path, error: &std::io::Error) -> Error {
-    Error::invalid("demo_failed", format!("cannot write `{}`: {error}", path.display()))
-        .with_remedy("choose another folder: --folder <path>")
+    Error::invalid(
+        "demo_failed",
+        format!("cannot write `{}`: {error}", path.display()),
+    )
+    .with_remedy("choose another folder: --folder <path>")
 }

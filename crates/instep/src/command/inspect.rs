@@ -39,5 +39,9 @@ pub(crate) async fn check(path: &Path, output: &Output) -> Result<ExitCode> {
     let sources = wiring::open_sources(&config)?;
     let findings = check::check(&config, &sources).await;
     output.findings(&findings);
-    Ok(if is_met(&findings) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if is_met(&findings) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }

@@ -25,7 +25,10 @@ pub(crate) async fn serve(path: &Path, listen: Option<SocketAddr>, output: &Outp
     let listener = serving::listen(&config, listen.unwrap_or(config.listen)).await?;
     let parts = Parts::open(config, Access::Owner).await?;
     serve_parts(&parts, listener, output, |address| {
-        output.result(&format!("serving on http://{address}"), &json!({ "address": address.to_string() }));
+        output.result(
+            &format!("serving on http://{address}"),
+            &json!({ "address": address.to_string() }),
+        );
     })
     .await
 }
@@ -58,7 +61,10 @@ pub(crate) async fn serve_parts(
     running.stop().await;
     match server.await {
         Ok(served) => served.map(|()| ExitCode::SUCCESS),
-        Err(error) => Err(instep_core::Error::fatal("server_failed", format!("the server ended in a panic: {error}"))),
+        Err(error) => Err(instep_core::Error::fatal(
+            "server_failed",
+            format!("the server ended in a panic: {error}"),
+        )),
     }
 }
 
@@ -66,9 +72,19 @@ pub(crate) async fn serve_parts(
 pub(crate) async fn sync(path: &Path, rescan: bool, output: &Output) -> Result<ExitCode> {
     let parts = Parts::open(configuration(path)?, Access::Owner).await?;
     if rescan {
+        // Also the way on when a position is refused: of another database, or ahead of a restored one.
+        for source in parts.sources.keys() {
+            parts.log.forget_position(source).await?;
+        }
         for set in &parts.config.sets {
-            parts.log.register(&set.name, &parts.assembler.fingerprints()).await?;
-            parts.log.rescan(&set.name, &parts.assembler.fingerprints(), true).await?;
+            parts
+                .log
+                .register(&set.name, &parts.assembler.fingerprints())
+                .await?;
+            parts
+                .log
+                .rescan(&set.name, &parts.assembler.fingerprints(), true)
+                .await?;
         }
     }
     let started = Instant::now();
@@ -84,7 +100,11 @@ pub(crate) async fn sync(path: &Path, rescan: bool, output: &Output) -> Result<E
         return Ok(ExitCode::FAILURE);
     };
     report(&parts, &done, started.elapsed(), output);
-    Ok(if done.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if done.is_complete() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 async fn forever(work: impl Future<Output = ()>) {
@@ -104,7 +124,10 @@ fn report(parts: &Parts, done: &CaughtUp, took: Duration, output: &Output) {
     answer["seconds"] = json!(took.as_secs_f64());
     let mut text = crate::command::status::table(&answer);
     for (set, trouble) in &done.troubles {
-        text.push_str(&format!("\nnot indexed: {} in set {set}: {} ({})", trouble.key, trouble.reason, trouble.code));
+        text.push_str(&format!(
+            "\nnot indexed: {} in set {set}: {} ({})",
+            trouble.key, trouble.reason, trouble.code
+        ));
     }
     for problem in &done.halted_sources {
         text.push_str(&format!("\nhalted: {}", problem.line()));
@@ -136,7 +159,11 @@ async fn first_load(parts: &Parts, running: &Running, output: &Output) {
             for scan in scans.iter().filter(|scan| bar.is_some() || !scan.finished) {
                 let rows = totals.get(&scan.collection).copied().unwrap_or(0);
                 total += if scan.both { rows * 2 } else { rows };
-                handled += if scan.finished && scan.side == Side::Source { rows } else { scan.done };
+                handled += if scan.finished && scan.side == Side::Source {
+                    rows
+                } else {
+                    scan.done
+                };
                 unfinished += usize::from(!scan.finished);
             }
         }
@@ -147,7 +174,8 @@ async fn first_load(parts: &Parts, running: &Running, output: &Output) {
             }
             return;
         }
-        bar.get_or_insert_with(|| output.progress("indexing", Some(total))).set(handled, Some(total));
+        bar.get_or_insert_with(|| output.progress("indexing", Some(total)))
+            .set(handled, Some(total));
         tokio::time::sleep(LOOK).await;
     }
 }

@@ -15,24 +15,50 @@ use crate::wiring::{Access, Parts};
 /// conserved.
 pub(crate) async fn status(path: &Path, output: &Output) -> Result<ExitCode> {
     let config = configuration(path)?;
-    let active = config.sets.iter().find(|set| set.active).map(|set| set.name.clone());
+    let active = config
+        .sets
+        .iter()
+        .find(|set| set.active)
+        .map(|set| set.name.clone());
     let log = Parts::log(&config, Access::Guest)?;
     let sets = log.status().await?;
     let answer = operations::status(&sets, &active.expect("the configuration has one active set"));
     output.result(&table(&answer), &answer);
-    let healthy = answer["sets"].as_array().into_iter().flatten().all(|set| set["state"] != "halted" && set["conserved"] == true);
-    Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let healthy = answer["sets"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .all(|set| set["state"] != "halted" && set["conserved"] == true);
+    Ok(if healthy {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// The status as a table.
 pub(crate) fn table(status: &Value) -> String {
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING);
-    table.set_header(["set", "state", "position", "lag", "indexed", "deleted", "folded", "retries", "dead letters"]);
+    table.set_header([
+        "set",
+        "state",
+        "position",
+        "lag",
+        "indexed",
+        "deleted",
+        "folded",
+        "retries",
+        "dead letters",
+    ]);
     let mut notes = Vec::new();
     for set in status["sets"].as_array().into_iter().flatten() {
         let counts = &set["counts"];
-        let name = format!("{}{}", set["set"].as_str().unwrap_or_default(), if set["active"] == true { " (active)" } else { "" });
+        let name = format!(
+            "{}{}",
+            set["set"].as_str().unwrap_or_default(),
+            if set["active"] == true { " (active)" } else { "" }
+        );
         let scanned = counts["scanned"].as_u64().unwrap_or(0) + counts["indexed"].as_u64().unwrap_or(0);
         table.add_row([
             name,
@@ -46,13 +72,28 @@ pub(crate) fn table(status: &Value) -> String {
             counts["dead_letters"].to_string(),
         ]);
         if let Some(reason) = set["reason"].as_str() {
-            notes.push(format!("{} is halted: {reason}", set["set"].as_str().unwrap_or_default()));
+            notes.push(format!(
+                "{} is halted: {reason}",
+                set["set"].as_str().unwrap_or_default()
+            ));
         }
-        for scan in set["scans"].as_array().into_iter().flatten().filter(|scan| scan["finished"] == false) {
-            notes.push(format!("scanning {}: {} documents so far", scan["collection"].as_str().unwrap_or_default(), scan["done"]));
+        for scan in set["scans"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|scan| scan["finished"] == false)
+        {
+            notes.push(format!(
+                "scanning {}: {} documents so far",
+                scan["collection"].as_str().unwrap_or_default(),
+                scan["done"]
+            ));
         }
         if set["conserved"] == false {
-            notes.push("the touches of this set do not add up: run `instep verify --repair`, and report it".to_owned());
+            notes.push(
+                "the touches of this set do not add up: run `instep verify --repair`, and report it"
+                    .to_owned(),
+            );
         }
     }
     let mut text = table.to_string();

@@ -1,5 +1,6 @@
-//! What several tests need: the product as a process, HTTP, the Tate data.
+//! What several tests need: the product as a process, HTTP, a small shop, the Tate data.
 
 pub mod http;
 pub mod product;
+pub mod shop;
 pub mod tate;

@@ -13,24 +13,52 @@ use super::http::{self, Answer};
 /// A folder with `instep.toml`, in which commands run.
 pub struct Product {
     pub folder: PathBuf,
+    environment: Vec<(String, String)>,
 }
 
 impl Product {
     /// Writes the configuration into the folder.
     pub fn new(folder: &Path, configuration: &str) -> Self {
         std::fs::write(folder.join("instep.toml"), configuration).expect("the configuration is written");
-        Product { folder: folder.to_owned() }
+        Product::at(folder)
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    /// A folder as it is.
+    pub fn at(folder: &Path) -> Self {
+        Product { folder: folder.to_owned(), environment: Vec::new() }
+    }
+
+    /// Runs commands with this variable.
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// A command that is not started yet.
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_instep"));
         command.args(arguments).current_dir(&self.folder).stdin(Stdio::null());
+        command.env_remove("INSTEP_CONFIG").envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 
     /// Runs a command to its end.
     pub fn run(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().expect("the binary runs")
+    }
+
+    /// Starts a command whose output nobody reads.
+    pub fn spawn(&self, arguments: &[&str]) -> Child {
+        let mut command = self.command(arguments);
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary runs")
+    }
+
+    /// Runs a command that must fail with this exit code; what it says on standard error.
+    pub fn refused(&self, arguments: &[&str], code: i32) -> String {
+        let output = self.run(arguments);
+        let (out, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.status.code(), Some(code), "instep {arguments:?}\n{out}\n{said}");
+        said.into_owned()
     }
 
     /// Runs a command with `--json` that must succeed; its answer is the last line of standard output.
@@ -56,12 +84,15 @@ impl Product {
 pub struct Server {
     child: Child,
     pub address: SocketAddr,
+    /// The line that held the address.
+    pub said: Value,
     pub lines: std::sync::mpsc::Receiver<String>,
 }
 
 impl Server {
     /// Starts a command that prints a JSON line with `address`.
-    pub fn start(mut command: Command) -> Self {
+    pub fn start(mut command: impl std::borrow::BorrowMut<Command>) -> Self {
+        let command = command.borrow_mut();
         let mut child = command.stdout(Stdio::piped()).spawn().expect("the binary runs");
         let out = BufReader::new(child.stdout.take().expect("it is piped"));
         let (sender, lines) = std::sync::mpsc::sync_channel(10_000);
@@ -78,10 +109,9 @@ impl Server {
                 let _ = child.kill();
                 panic!("no address was printed: {error}")
             });
-            let address = serde_json::from_str::<Value>(&line).ok();
-            let address = address.and_then(|line| line["address"].as_str().and_then(|text| text.parse().ok()));
-            if let Some(address) = address {
-                return Server { child, address, lines };
+            let Ok(said) = serde_json::from_str::<Value>(&line) else { continue };
+            if let Some(address) = said["address"].as_str().and_then(|text| text.parse().ok()) {
+                return Server { child, address, said, lines };
             }
         }
     }
@@ -108,7 +138,12 @@ impl Server {
     pub fn stop(mut self) -> Option<i32> {
         let id = self.child.id().to_string();
         Command::new("kill").args(["-TERM", &id]).status().expect("kill runs");
-        self.child.wait().expect("it ends").code()
+        let mut code = None;
+        eventually("the process to end after SIGTERM", Duration::from_secs(30), || {
+            code = self.child.try_wait().expect("it can be waited for").map(|ended| ended.code());
+            code.is_some()
+        });
+        code.flatten()
     }
 
     /// The process's id.

@@ -110,6 +110,15 @@ pub(super) fn follow(
     });
     // One batch waits while the caller works on another; a full channel stops the thread from reading on.
     let (sender, batches) = mpsc::channel(1);
+    if from.is_none() {
+        // The caller has to know where it began, also when nothing ever changes.
+        let began = ChangeBatch {
+            changes: Vec::new(),
+            upto: cursor.position(&identity),
+            committed_ms: None,
+        };
+        sender.try_send(Ok(began)).expect("a new channel has room");
+    }
     let follower = Follower {
         connection,
         database: database.clone(),
@@ -189,7 +198,7 @@ fn source_changed() -> Error {
         "source_changed",
         "the database is not the one that was followed: it has another identity",
     )
-    .with_remedy("point the source at the former database, or scan this one: `instep sync --once` after removing the state of the former")
+    .with_remedy("point the source at the former database, or scan this one, from both sides: `instep sync --once --rescan`")
 }
 
 /// A position: a row of the change table.
@@ -210,7 +219,7 @@ impl Cursor {
         };
         parsed().ok_or_else(|| {
             Error::fatal("bad_position", "the position is not one of a SQLite source")
-                .with_remedy("scan the source again")
+                .with_remedy("scan again, from both sides: `instep sync --once --rescan`")
         })
     }
 
@@ -246,7 +255,7 @@ impl Cursor {
                 "position_ahead",
                 "the position is ahead of the database, which was probably restored from a backup",
             )
-            .with_remedy("scan it again: rows that the backup does not have must leave the index"));
+            .with_remedy("scan again, from both sides: `instep sync --once --rescan`"));
         }
         match nonce {
             Some(nonce) if nonce == self.nonce => Ok(Continuity::Unbroken),
@@ -254,7 +263,7 @@ impl Cursor {
                 "source_changed",
                 "the database went another way after this position: it was restored from a backup and written to",
             )
-            .with_remedy("scan it again: rows that the backup does not have must leave the index")),
+            .with_remedy("scan again, from both sides: `instep sync --once --rescan`")),
             None => Ok(Continuity::Broken),
         }
     }

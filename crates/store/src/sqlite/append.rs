@@ -28,6 +28,13 @@ pub(super) fn append(
     Ok(appended)
 }
 
+/// Forgets how far a source was followed. One that is not known is fine.
+pub(super) fn forget_position(conn: &Connection, source: &SourceName) -> Done<()> {
+    conn.prepare_cached("delete from source_position where source = ?1")?
+        .execute([source.as_str()])?;
+    Ok(())
+}
+
 /// Replaces a fan-out by what is left of it and writes its touches. One that is finished already stays finished.
 pub(super) fn expanded(
     conn: &Connection,

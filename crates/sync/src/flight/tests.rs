@@ -8,11 +8,17 @@ use proptest::prelude::*;
 use super::*;
 
 fn key(id: u8) -> DocKey {
-    DocKey { collection: ["car", "ad"][usize::from(id % 2)].into(), id: DocId::parse(&id.to_string()).unwrap() }
+    DocKey {
+        collection: ["car", "ad"][usize::from(id % 2)].into(),
+        id: DocId::parse(&id.to_string()).unwrap(),
+    }
 }
 
 fn entry(seq: u64, id: u8) -> Entry {
-    Entry { seq: Seq(seq), key: key(id) }
+    Entry {
+        seq: Seq(seq),
+        key: key(id),
+    }
 }
 
 fn trouble(id: u8, dead: bool) -> Trouble {
@@ -31,7 +37,9 @@ fn flight() -> Flight {
 }
 
 fn ids(batch: Option<(CollectionName, Vec<Job>)>) -> Vec<String> {
-    batch.map_or_else(Vec::new, |(_, jobs)| jobs.iter().map(|job| job.key.id.to_string()).collect())
+    batch.map_or_else(Vec::new, |(_, jobs)| {
+        jobs.iter().map(|job| job.key.id.to_string()).collect()
+    })
 }
 
 fn next(flight: &mut Flight, lane: Lane) -> Vec<String> {
@@ -52,7 +60,11 @@ fn a_document_touched_in_flight_waits_and_is_built_again() {
     flight.land(&key(2), Landing::Fine(Outcome::Indexed));
     let settlement = flight.settlement(vec![]).unwrap();
     assert_eq!(settlement.position, Seq(5));
-    assert_eq!(settlement.passed, [(Seq(2), Outcome::Deleted), (Seq(5), Outcome::Indexed)], "3 was folded");
+    assert_eq!(
+        settlement.passed,
+        [(Seq(2), Outcome::Deleted), (Seq(5), Outcome::Indexed)],
+        "3 was folded"
+    );
     assert!(flight.settlement(vec![]).is_none());
     assert_eq!((flight.len(), flight.held()), (0, 0));
 }
@@ -68,7 +80,13 @@ fn results_beyond_the_position_are_held() {
     flight.land(&key(2), Landing::Fine(Outcome::Indexed));
     let settlement = flight.settlement(vec![]).unwrap();
     assert_eq!(settlement.position, Seq(3));
-    assert_eq!(settlement.troubles, [Trouble { seq: Seq(2), ..trouble(4, true) }]);
+    assert_eq!(
+        settlement.troubles,
+        [Trouble {
+            seq: Seq(2),
+            ..trouble(4, true)
+        }]
+    );
 }
 
 #[test]
@@ -82,11 +100,18 @@ fn a_later_build_ends_a_trouble_that_is_not_settled() {
     flight.land(&key(4), Landing::Fine(Outcome::Indexed));
     assert!(!flight.chunk_is_finished(chunk));
     flight.land(&key(2), Landing::Fine(Outcome::Indexed));
-    assert_eq!(next(&mut flight, Lane::Second), ["2"], "the scan reads what may have changed since");
+    assert_eq!(
+        next(&mut flight, Lane::Second),
+        ["2"],
+        "the scan reads what may have changed since"
+    );
     flight.land(&key(2), Landing::Fine(Outcome::Indexed));
     assert!(flight.chunk_is_finished(chunk));
     let settlement = flight.settlement(vec![]).unwrap();
-    assert_eq!(settlement.passed, [(Seq(1), Outcome::Indexed), (Seq(2), Outcome::Dead)]);
+    assert_eq!(
+        settlement.passed,
+        [(Seq(1), Outcome::Indexed), (Seq(2), Outcome::Dead)]
+    );
     assert_eq!((settlement.troubles.len(), settlement.scanned), (0, 2));
 }
 
@@ -101,7 +126,13 @@ fn a_scan_that_fails_after_a_held_success_is_not_healed_by_it() {
     flight.land(&key(4), Landing::Trouble(trouble(4, false)));
     flight.land(&key(2), Landing::Fine(Outcome::Indexed));
     let settlement = flight.settlement(vec![]).unwrap();
-    assert_eq!(settlement.troubles, [Trouble { seq: Seq(2), ..trouble(4, false) }]);
+    assert_eq!(
+        settlement.troubles,
+        [Trouble {
+            seq: Seq(2),
+            ..trouble(4, false)
+        }]
+    );
     assert_eq!(settlement.passed[1], (Seq(2), Outcome::Retrying));
     assert!(settlement.healed.is_empty());
 }
@@ -113,8 +144,14 @@ fn collections_take_turns_and_closed_ones_wait() {
     let first = ids(flight.next_batch(Lane::Live, 2, |_| false));
     let second = ids(flight.next_batch(Lane::Live, 2, |_| false));
     assert_eq!([first, second], [["1", "3"], ["2", "4"]]);
-    assert_eq!(ids(flight.next_batch(Lane::Live, 2, |name| name.as_str() == "ad")), ["6"]);
-    assert_eq!(ids(flight.next_batch(Lane::Live, 2, |name| name.as_str() == "ad")), [""; 0]);
+    assert_eq!(
+        ids(flight.next_batch(Lane::Live, 2, |name| name.as_str() == "ad")),
+        ["6"]
+    );
+    assert_eq!(
+        ids(flight.next_batch(Lane::Live, 2, |name| name.as_str() == "ad")),
+        [""; 0]
+    );
     assert_eq!(flight.waiting(Lane::Live), 1);
 }
 
@@ -125,9 +162,25 @@ fn a_suspect_is_built_alone() {
     next(&mut flight, Lane::Live);
     let now = Instant::now();
     for id in [2, 4] {
-        flight.land(&key(id), Landing::Again { at: now, attempts: 0, alone: true, unconfirmed: false });
+        flight.land(
+            &key(id),
+            Landing::Again {
+                at: now,
+                attempts: 0,
+                alone: true,
+                unconfirmed: false,
+            },
+        );
     }
-    flight.land(&key(6), Landing::Again { at: now, attempts: 1, alone: false, unconfirmed: false });
+    flight.land(
+        &key(6),
+        Landing::Again {
+            at: now,
+            attempts: 1,
+            alone: false,
+            unconfirmed: false,
+        },
+    );
     assert_eq!(next(&mut flight, Lane::Live), [""; 0]);
     flight.wake(now);
     assert_eq!(next(&mut flight, Lane::Live), ["2"]);
@@ -186,12 +239,19 @@ impl Model {
             }
             Step::Take(n) => {
                 let after = flight.cursor().0 + 1;
-                let taken = self.entries.range(after..).take(n).map(|(seq, id)| entry(*seq, *id)).collect();
+                let taken = self
+                    .entries
+                    .range(after..)
+                    .take(n)
+                    .map(|(seq, id)| entry(*seq, *id))
+                    .collect();
                 flight.arrive(taken);
             }
             Step::Start(live, n) => {
                 let lane = if live { Lane::Live } else { Lane::Second };
-                let Some((collection, jobs)) = flight.next_batch(lane, n, |_| false) else { return };
+                let Some((collection, jobs)) = flight.next_batch(lane, n, |_| false) else {
+                    return;
+                };
                 for job in jobs {
                     assert_eq!(job.key.collection, collection);
                     let id = job.key.id.as_str().parse().unwrap();
@@ -202,13 +262,20 @@ impl Model {
             Step::Land(at, how) => {
                 let mut flying: Vec<u8> = self.flying.iter().copied().collect();
                 flying.sort_unstable();
-                let Some(id) = flying.get(at % flying.len().max(1)).copied() else { return };
+                let Some(id) = flying.get(at % flying.len().max(1)).copied() else {
+                    return;
+                };
                 self.flying.remove(&id);
                 let began = self.began[&id];
                 let landing = match how {
                     0 => Landing::Trouble(trouble(id, true)),
                     1 => Landing::Trouble(trouble(id, false)),
-                    2 => Landing::Again { at: now, attempts: 1, alone: false, unconfirmed: false },
+                    2 => Landing::Again {
+                        at: now,
+                        attempts: 1,
+                        alone: false,
+                        unconfirmed: false,
+                    },
                     _ => Landing::Fine(Outcome::Indexed),
                 };
                 match how {
@@ -234,7 +301,9 @@ impl Model {
     }
 
     fn settle(&mut self, flight: &mut Flight) {
-        let Some(done) = flight.settlement(vec![]) else { return };
+        let Some(done) = flight.settlement(vec![]) else {
+            return;
+        };
         assert!(done.position.0 >= self.position);
         for (seq, _) in &done.passed {
             assert!(self.passed.insert(seq.0), "{seq} was passed twice");
@@ -243,7 +312,10 @@ impl Model {
         for (seq, id) in &self.entries {
             if *seq <= done.position.0 && *seq > self.position {
                 assert!(self.passed.contains(seq), "{seq} is unaccounted");
-                assert!(self.built[id] >= self.touched[id], "{id} was not built after its touch");
+                assert!(
+                    self.built[id] >= self.touched[id],
+                    "{id} was not built after its touch"
+                );
             }
         }
         self.position = done.position.0;

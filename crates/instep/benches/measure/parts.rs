@@ -1,0 +1,247 @@
+//! What `bench sync` measures: each part runs in a process of its own, so that none finds the memory, caches or threads
+//! of another, and measures itself from when everything is open.
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use instep::running::Running;
+use instep_core::{Builder, Built, DocId, Document, Language, Mapping, Readers};
+use instep_embedded::Options;
+use instep_embedded::bare::Bare;
+use rusqlite::Connection;
+use rusqlite::types::ValueRef;
+use serde_json::{Value, json};
+
+use crate::process::{Peak, cpu_us, threads_us};
+use crate::measure::{Engine, block_on, configuration, open};
+
+/// The columns that the documents hold, one statement for each table.
+const TABLES: [&str; 8] = [
+    "select id, acno, title, foreign_title, medium, classification, inscription, credit_line, date_text, start_year,
+            end_year, acquisition_year, width, height, group_id from artwork order by id",
+    "select artwork_id, artist_id, role, ord from artwork_artist order by artwork_id",
+    "select id, name, birth_year, death_year from artist order by id",
+    "select artist_id, movement_id from artist_movement order by artist_id",
+    "select id, name from movement order by id",
+    "select artwork_id, subject_id from artwork_subject order by artwork_id",
+    "select id, name from subject order by id",
+    "select id, title, type from catalogue_group order by id",
+];
+
+/// The documents, as far as SQL alone makes them.
+const JSON: &str = "
+    select a.id, json_object(
+        'acno', acno, 'title', a.title, 'foreign_title', foreign_title, 'medium', medium,
+        'classification', classification, 'inscription', inscription, 'credit_line', credit_line,
+        'date_text', date_text, 'start_year', start_year, 'end_year', end_year,
+        'acquisition_year', acquisition_year, 'width', width, 'height', height,
+        'artists', (select json_group_array(json_object(
+                'name', name, 'birth_year', birth_year, 'death_year', death_year,
+                'movements', (select json_group_array(m.name) from artist_movement am
+                              join movement m on m.id = am.movement_id where am.artist_id = artist.id)) order by ord)
+            from artwork_artist aa join artist on artist.id = aa.artist_id where aa.artwork_id = a.id),
+        'subjects', (select json_group_array(s.name) from artwork_subject x
+            join subject s on s.id = x.subject_id where x.artwork_id = a.id),
+        'group', (select json_object('title', g.title, 'type', g.type) from catalogue_group g where g.id = a.group_id))
+    from artwork a order by a.id";
+
+/// A part of the benchmark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// SQLite alone: every row of every table, one statement for each.
+    Tables,
+    /// SQLite alone: one statement that makes the JSON.
+    Json,
+    /// Ours, into an engine that keeps nothing.
+    Null,
+    /// Writes the documents that ours makes into a file, for `Raw`. Not measured.
+    Ready,
+    /// Tantivy alone, fed with the documents that are ready.
+    Raw,
+    /// Ours, into the embedded engine.
+    Embedded,
+}
+
+impl Part {
+    /// Those that are measured, in the order of a round.
+    pub const MEASURED: [Part; 5] = [Part::Tables, Part::Json, Part::Null, Part::Raw, Part::Embedded];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Part::Tables => "tables",
+            Part::Json => "json",
+            Part::Null => "null",
+            Part::Ready => "ready",
+            Part::Raw => "raw",
+            Part::Embedded => "embedded",
+        }
+    }
+
+    pub fn named(name: &str) -> Option<Part> {
+        let all = Part::MEASURED.into_iter().chain([Part::Ready]);
+        all.into_iter().find(|part| part.name() == name)
+    }
+
+    /// Runs it on the database in this folder.
+    pub fn run(self, folder: &Path) -> Value {
+        match self {
+            Part::Tables => read(folder, &TABLES),
+            Part::Json => read(folder, &[JSON]),
+            Part::Null => block_on(ours(folder, Engine::Null)),
+            Part::Ready => block_on(ready(folder)),
+            Part::Raw => raw(folder),
+            Part::Embedded => block_on(ours(folder, Engine::Embedded)),
+        }
+    }
+}
+
+/// What a part cost until its documents were done, and until it had ended.
+struct Cost {
+    began: Instant,
+    cpu: u64,
+    peak: Peak,
+}
+
+impl Cost {
+    fn begin() -> Cost {
+        Cost { peak: Peak::watch(), cpu: cpu_us(), began: Instant::now() }
+    }
+
+    fn done(&self) -> f64 {
+        self.began.elapsed().as_secs_f64()
+    }
+
+    fn end(self, documents: u64, seconds: f64) -> Value {
+        json!({
+            "documents": documents,
+            "documents_per_second": documents as f64 / seconds,
+            "cpu_us": (cpu_us() - self.cpu) as f64 / documents as f64,
+            "rss_anon_mb": self.peak.end() as f64 / 1_000.0 * 1.024,
+        })
+    }
+}
+
+fn read(folder: &Path, statements: &[&str]) -> Value {
+    let connection = Connection::open(folder.join("tate.db")).expect("the database opens");
+    let cost = Cost::begin();
+    let mut documents = 0;
+    for (place, statement) in statements.iter().enumerate() {
+        let mut statement = connection.prepare(statement).expect("the statement is valid");
+        let columns = statement.column_count();
+        let mut rows = statement.query([]).expect("it runs");
+        while let Some(row) = rows.next().expect("it goes on") {
+            for column in 0..columns {
+                let value = row.get_ref(column).expect("the column exists");
+                std::hint::black_box(match value {
+                    ValueRef::Null => 0,
+                    ValueRef::Integer(number) => number,
+                    ValueRef::Real(number) => number as i64,
+                    ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes.len() as i64,
+                });
+            }
+            documents += u64::from(place == 0);
+        }
+    }
+    let seconds = cost.done();
+    cost.end(documents, seconds)
+}
+
+/// The first synchronisation through the library, from an empty state until every document is in the engine. Ending it
+/// (the merges that have begun) counts as CPU, as it does for Tantivy alone.
+async fn ours(folder: &Path, engine: Engine) -> Value {
+    let parts = open(folder, engine).await.expect("the parts open");
+    let cost = Cost::begin();
+    let running = Running::start(&parts).await.expect("the parts start");
+    let done = running.caught_up().await.expect("the state can be read");
+    let seconds = cost.done();
+    assert!(done.is_complete(), "every row is indexed");
+    let documents = done.sets[0].counts.scanned;
+    let threads = threads_us();
+    running.stop().await;
+    drop(parts);
+    let mut figures = cost.end(documents, seconds);
+    let per_document = |us: u64| us as f64 / documents as f64;
+    figures["threads_cpu_us"] = threads.into_iter().map(|(name, us)| (name, json!(per_document(us)))).collect();
+    figures
+}
+
+/// Ids and JSON, line by line.
+async fn ready(folder: &Path) -> Value {
+    let parts = open(folder, Engine::Null).await.expect("the parts open");
+    let collection = parts.collections[0].name.clone();
+    let mut file = std::io::BufWriter::new(std::fs::File::create(folder.join("ready")).expect("a file"));
+    let mut after = None;
+    loop {
+        let ids = parts.assembler.scan(&collection, after.as_ref(), 2_000).await.expect("keys");
+        let Some(last) = ids.last().cloned() else { break };
+        for built in parts.assembler.build(&collection, &ids).await.expect("documents") {
+            let Built::Document(document) = built else { panic!("every row is a document") };
+            assert_eq!(document.readers, Readers::Public, "the collection is public");
+            writeln!(file, "{}\n{}", document.id.as_str(), document.source).expect("the file can be written");
+        }
+        after = Some(last);
+    }
+    file.flush().expect("the file can be written");
+    Value::Null
+}
+
+/// As much memory and as many threads as the engine's writer has, one commit at the end.
+fn raw(folder: &Path) -> Value {
+    let text = std::fs::read_to_string(folder.join("ready")).expect("it was written before");
+    let lines: Vec<&str> = text.lines().collect();
+    let language = Language::parse("en").expect("a language");
+    let documents: Vec<Document> = lines
+        .chunks_exact(2)
+        .map(|pair| Document {
+            id: DocId::parse(pair[0]).expect("it was an id"),
+            language: language.clone(),
+            readers: Readers::Public,
+            source: Arc::from(pair[1]),
+        })
+        .collect();
+    drop(lines);
+    drop(text);
+    let directory = folder.join("raw");
+    if directory.exists() {
+        std::fs::remove_dir_all(&directory).expect("an earlier run's index can be removed");
+    }
+    let config = configuration(folder, Engine::Embedded);
+    let mapping = block_on(async {
+        let schemas = instep::wiring::schemas(&instep::wiring::open_sources(&config).expect("it opens")).await;
+        Mapping::of(&config.collections(&schemas.expect("a schema")).expect("it was valid before")[0])
+    });
+    let mut bare = Bare::create(&directory, &mapping, options(&config)).expect("an index");
+    let before = cpu_us();
+    for document in &documents {
+        bare.read(document).expect("it is valid");
+    }
+    let reading = (cpu_us() - before) as f64 / documents.len() as f64;
+    let cost = Cost::begin();
+    for document in &documents {
+        bare.add(document).expect("it is valid");
+    }
+    bare.commit().expect("a commit");
+    let seconds = cost.done();
+    let count = bare.close().expect("it closes");
+    assert_eq!(count, documents.len() as u64, "every document is in the index");
+    let mut figures = cost.end(count, seconds);
+    figures["reading_cpu_us"] = json!(reading);
+    figures
+}
+
+/// What the product gives the embedded engine.
+fn options(config: &instep::config::Config) -> Options {
+    Options { writer_memory_bytes: writer_memory(config), ..Options::default() }
+}
+
+/// The writer's budget, in bytes.
+pub fn writer_memory(config: &instep::config::Config) -> usize {
+    use instep::config::EngineConfig;
+    let budgets = config.clusters.iter().filter_map(|cluster| match cluster.engine {
+        EngineConfig::Embedded { writer_memory } => Some(writer_memory),
+        EngineConfig::Null => None,
+    });
+    budgets.max().expect("a cluster of the embedded engine")
+}

@@ -1,0 +1,13 @@
+//! The product from the outside: the built binary, real HTTP, real clients, real data. One module for each subject.
+
+#![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
+
+mod clients;
+mod commands;
+mod demo;
+mod faults;
+mod readme;
+mod search;
+mod sets;
+mod support;
+mod tate;
