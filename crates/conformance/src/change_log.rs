@@ -36,6 +36,7 @@ macro_rules! change_log_suite {
         $crate::change_log_suite!($fresh;
             numbers_follow_the_order_of_touches touching_again_moves_the_entry positions_are_kept_with_touches
             a_new_set_starts_at_the_head a_known_set_scans_what_changed a_removed_collection_takes_its_trouble_along
+            settlements_that_are_alike_are_told_apart_by_number
             only_the_last_owner_works unknown_sets_are_not_found tickets_only_rise
             settling_counts_each_number_once unaccounted_numbers_are_refused folded_numbers_are_counted
             a_retry_heals_by_its_outcome a_later_touch_supersedes_trouble trouble_ahead_of_the_position
@@ -284,6 +285,16 @@ cases! {
         assert_eq!(scans.iter().map(|scan| scan.collection.as_str()).collect::<Vec<_>>(), ["seller"]);
         let counts = bench.counts("a").await;
         assert_eq!((counts.deleted, counts.dead, counts.dead_letters), (1, 0, 0));
+    }
+
+    /// A settlement sent again counts once; another one that is like it counts.
+    async fn settlements_that_are_alike_are_told_apart_by_number(bench) {
+        let owned = bench.set("a").await;
+        let counted = |number| Settlement { number, scanned: 7, ..Settlement::default() };
+        for number in [1, 1, 2, 3, 3] {
+            bench.settle(&owned, counted(number)).await.unwrap();
+        }
+        assert_eq!(bench.counts("a").await.scanned, 21);
     }
 
     /// Each owner fences out the former, in one set only, also after reopening.

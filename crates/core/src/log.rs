@@ -175,6 +175,8 @@ pub struct Scan {
 /// What the owner has finished, to be made durable in one transaction.
 #[derive(Clone, Debug, Default)]
 pub struct Settlement {
+    /// Counts the owner's settlements, so that one that is sent again is told from another like it.
+    pub number: u64,
     /// The new position: everything up to here is finished. Never below the current one.
     pub position: Seq,
     /// The entries this owner built whose numbers lie in (current position, new position], with what became of each.
@@ -239,7 +241,8 @@ pub trait ChangeLog: Send + Sync {
     /// apart by the progress of its scan or the attempts of its retry.
     async fn settle(&self, set: &Owned, done: &Settlement) -> Result<()>;
 
-    /// Starts a scan of these collections in a set, from the beginning; a running one is started again.
+    /// Starts a scan of these collections in a set, from the beginning; a running one is started again, and walks both
+    /// sides when it had the engine's still to walk.
     async fn rescan(&self, set: &SetName, collections: &[(CollectionName, String)], both: bool)
     -> Result<()>;
 

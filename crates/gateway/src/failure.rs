@@ -36,6 +36,11 @@ impl Failure {
                 tracing::error!(code = error.code(), fault = error.fault().as_str(), %error, "a request failed");
                 hidden(&error)
             }
+            // Names lead to collections that are served: an index that is not there is one that is not made yet.
+            Fault::NotFound if error.code() == "index_not_found_exception" => {
+                Error::transient("not_ready", "a collection of this request is not indexed yet")
+                    .with_remedy("try again in a moment: /_instep/health/ready says when")
+            }
             Fault::Invalid | Fault::Unauthenticated | Fault::Denied | Fault::NotFound | Fault::Conflict => {
                 let told = Error::new(error.fault(), error.code(), logical(&error.to_string(), names));
                 match error.remedy() {

@@ -16,6 +16,7 @@ mod parts;
 #[path = "measure/process.rs"]
 mod process;
 #[path = "../tests/support/tate.rs"]
+#[allow(unreachable_pub, reason = "shared with the tests")]
 mod tate;
 
 use measure::machine;

@@ -4,8 +4,6 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use serde_json::json;
-
 use crate::demo::Market;
 
 /// The clients: what `clients.py` calls them, and the variable that says where they are installed.
@@ -60,7 +58,4 @@ fn official_clients_connect_search_page_and_are_refused_properly() {
         assert!(without.contains(&format!("{sellers} documents paged")), "{without}");
         let _ = write!(std::io::stderr(), "with a key: {with_key}without:    {without}");
     }
-    // What the clients are told is what is there: nothing of it changed.
-    let status = market.server.status(None);
-    assert_eq!(status["sets"][0]["lag"], json!(0), "{status}");
 }

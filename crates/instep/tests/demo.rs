@@ -118,7 +118,7 @@ fn the_lines_it_prints_do_what_they_say() {
 }
 
 #[test]
-fn the_same_seed_gives_the_same_bytes() {
+fn the_same_seed_gives_the_same_rows() {
     let bytes = |seed: &str| {
         let folder = tempfile::tempdir().unwrap();
         let mut command = Product::at(folder.path()).command(&["demo", "--json", "--folder", "market"]);
@@ -157,7 +157,9 @@ fn live_changes_are_followed() {
     let folder = tempfile::tempdir().unwrap();
     let market = Market::start(folder.path(), &["--cars", "200", "--live"]);
     let database = rusqlite::Connection::open(folder.path().join("market/market.db")).unwrap();
-    let state = || market.server.status(None)["sets"][0].clone();
+    // Beside the running demo, as a person would look.
+    let product = Product::at(&folder.path().join("market"));
+    let state = || product.json(&["status"])["sets"][0].clone();
     let before = state()["counts"]["touches"].as_u64().unwrap();
     eventually("five changes to be made and indexed", Duration::from_secs(30), || {
         let set = state();

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::support::product::{Product, eventually};
 use crate::support::{product::Server, tate};
-use crate::tate::small;
+use crate::tate::{number, small};
 
 /// splitmix64: the same seed gives the same run, as far as two processes can be told when to meet.
 struct Dice(u64);
@@ -91,7 +91,7 @@ fn fifty_kills_lose_nothing() {
     assert_eq!(product.json(&["sync", "--once"])["complete"], json!(true));
     let found = product.json(&["verify"]);
     assert_eq!(found["differences"], json!(0), "after {changes} changes and 50 kills: {found}");
-    let rows: u64 = database.query_row("select count(*) from artwork", [], |row| row.get(0)).expect("a count");
+    let rows = number(&database, "select count(*) from artwork");
     let server = product.serve();
     assert_eq!(server.send("GET", "/artwork/_count", None, None).json()["count"], json!(rows));
 }
@@ -148,8 +148,7 @@ fn two_thousand_updates_under_load_leave_nothing_stale() {
     burners.into_iter().for_each(|burner| burner.join().expect("a burner"));
     assert_eq!(product.json(&["verify"])["differences"], json!(0));
 
-    let updated: u64 =
-        database.query_row("select count(*) from artwork where title like 'update %'", [], |row| row.get(0)).expect("a count");
+    let updated = number(&database, "select count(*) from artwork where title like 'update %'");
     let found = server.send("POST", "/artwork/_count", None, Some(&json!({ "query": { "prefix": { "title.keyword": "update " } } })));
     assert_eq!(found.json()["count"], json!(updated));
 }

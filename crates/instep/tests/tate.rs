@@ -26,6 +26,12 @@ fn count(server: &Server, query: Value) -> u64 {
         .unwrap_or_else(|| panic!("{}", answer.body))
 }
 
+/// The one number a statement selects; none is negative here.
+pub(crate) fn number(database: &Connection, sql: &str) -> u64 {
+    let number: i64 = database.query_row(sql, [], |row| row.get(0)).expect("one number");
+    u64::try_from(number).expect("it is not negative")
+}
+
 /// Waits until the set has passed everything that was committed so far.
 fn in_step(server: &Server, holds: impl FnMut() -> bool) {
     eventually("the index to follow", Duration::from_secs(60), holds);
@@ -54,9 +60,7 @@ fn every_change_to_the_tate_is_followed() {
     assert_eq!(count(&server, json!({ "match_all": {} })), tate::ARTWORKS);
 
     let turners = "select count(distinct artwork_id) from artwork_artist where artist_id = 558";
-    let turners: u64 = database
-        .query_row(turners, [], |row| row.get(0))
-        .expect("a count");
+    let turners = number(&database, turners);
     assert!(turners > 30_000, "artist 558 has the most artworks");
     database
         .execute("update artist set name = 'Turner, renamed' where id = 558", [])
@@ -86,18 +90,16 @@ fn every_change_to_the_tate_is_followed() {
 
     let subject =
         "select subject_id from artwork_subject group by 1 order by count(*) desc limit 1 offset 20";
-    let subject: i64 = database
-        .query_row(subject, [], |row| row.get(0))
-        .expect("a subject");
+    let subject = number(&database, subject);
     let name: String = database
-        .query_row("select name from subject where id = ?", [subject], |row| {
+        .query_row("select name from subject where id = ?", [subject as i64], |row| {
             row.get(0)
         })
         .expect("a name");
     let with_subject = || count(&server, json!({ "term": { "subjects": &name } }));
     let before = with_subject();
     let removed = database
-        .execute("delete from artwork_subject where subject_id = ?", [subject])
+        .execute("delete from artwork_subject where subject_id = ?", [subject as i64])
         .expect("delete") as u64;
     assert!(removed > 100 && before >= removed);
     in_step(&server, || with_subject() == before - removed);
@@ -145,7 +147,7 @@ fn every_change_to_the_tate_is_followed() {
         .execute("update artist set name = 'after the rebuild' where id = 1", [])
         .expect("update");
     let first = "select count(distinct artwork_id) from artwork_artist where artist_id = 1";
-    let first: u64 = database.query_row(first, [], |row| row.get(0)).expect("a count");
+    let first = number(&database, first);
     in_step(&server, || {
         count(
             &server,

@@ -135,6 +135,8 @@ pub(crate) struct Flight {
     /// Results without a number, in order, since the last settlement.
     loose: Vec<(DocKey, Result<Outcome, Trouble>)>,
     scanned: u64,
+    /// Settlements so far.
+    settlements: u64,
     chunks: HashMap<ChunkId, usize>,
     next_chunk: ChunkId,
     /// Whether the log may know troubles of this set: without any, nothing has to be healed.
@@ -159,6 +161,7 @@ impl Flight {
             held: HashMap::new(),
             loose: Vec::new(),
             scanned: 0,
+            settlements: 0,
             chunks: HashMap::new(),
             next_chunk: 0,
             troubled,
@@ -517,7 +520,9 @@ impl Flight {
                 }
             }
         }
+        self.settlements += 1;
         let mut settlement = Settlement {
+            number: self.settlements,
             position,
             passed,
             scans,

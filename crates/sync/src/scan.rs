@@ -4,7 +4,10 @@
 
 use std::collections::VecDeque;
 
-use instep_core::{Builder, CollectionName, Cursor, DocId, Engine, Error, IndexName, Result, Scan, Side};
+use instep_core::{
+    Builder, ChangeLog, CollectionName, Cursor, DocId, DocKey, Engine, Error, IndexName, Result, Scan,
+    SetName, Side,
+};
 
 use crate::flight::ChunkId;
 
@@ -43,6 +46,8 @@ pub(crate) struct Step {
 /// A chunk of keys.
 #[derive(Debug)]
 pub(crate) struct Enumerated {
+    /// Documents in trouble, at the beginning of a walk: neither side may know of them any more.
+    pub(crate) troubled: Vec<DocId>,
     pub(crate) ids: Vec<DocId>,
     pub(crate) after: Option<String>,
     pub(crate) ended: bool,
@@ -123,6 +128,7 @@ pub(crate) async fn enumerate(
             source_keys(builder, &step.collection, after, n).await
         }
         Side::Engine if !engine.capabilities().stores => Ok(Enumerated {
+            troubled: Vec::new(),
             ids: Vec::new(),
             after: None,
             ended: true,
@@ -134,10 +140,33 @@ pub(crate) async fn enumerate(
             let ids = walked.documents.into_iter().map(|stored| stored.id).collect();
             let ended = walked.next.is_none();
             Ok(Enumerated {
+                troubled: Vec::new(),
                 ids,
                 after: walked.next.map(|cursor| cursor.0),
                 ended,
             })
+        }
+    }
+}
+
+/// All documents of a collection that are retries or dead letters of this set. One whose row vanished unseen is in
+/// neither the source nor the engine: only its trouble names it.
+pub(crate) async fn troubled(
+    log: &dyn ChangeLog,
+    set: &SetName,
+    collection: &CollectionName,
+) -> Result<Vec<DocId>> {
+    const PAGE: usize = 1_000;
+    let mut ids = Vec::new();
+    let mut after: Option<DocKey> = None;
+    loop {
+        let page = log.troubles(set, after.as_ref(), PAGE).await?;
+        let ended = page.len() < PAGE;
+        after = page.last().map(|trouble| trouble.key.clone());
+        let keys = page.into_iter().map(|trouble| trouble.key);
+        ids.extend(keys.filter(|key| key.collection == *collection).map(|key| key.id));
+        if ended {
+            return Ok(ids);
         }
     }
 }
@@ -160,6 +189,7 @@ pub(crate) async fn source_keys(
             .map(|id| id.as_str().to_owned());
         if ended || last.is_some() {
             return Ok(Enumerated {
+                troubled: Vec::new(),
                 ids,
                 after: last,
                 ended,

@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use instep_core::{
-    ChangeLog, CollectionName, DocKey, Error, Fault, Outcome, Owned, Result, Scan, Settlement, Side,
+    ChangeLog, CollectionName, DocKey, Error, Fault, IndexName, Outcome, Owned, Result, Scan, Settlement,
+    Side,
 };
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -395,7 +396,7 @@ impl<'a> Tenure<'a> {
             self.on.options.chunk,
         );
         self.tasks.spawn(async move {
-            let found = scan::enumerate(&*context.builder, &*context.engine, &index, &step, chunk).await;
+            let found = enumerate(&context, &index, &step, chunk).await;
             Event::Enumerated(step, found)
         });
         Ok(())
@@ -698,15 +699,17 @@ impl<'a> Tenure<'a> {
         else {
             return Ok(());
         };
+        let name = |id| DocKey {
+            collection: step.collection.clone(),
+            id,
+        };
+        if !found.troubled.is_empty() {
+            let keys = found.troubled.into_iter().map(name).collect();
+            let id = self.flight.chunk(keys, Request::Source);
+            walk.enumerated(id, 0, None, false);
+        }
         let size = found.ids.len() as u64;
-        let keys = found
-            .ids
-            .into_iter()
-            .map(|id| DocKey {
-                collection: step.collection.clone(),
-                id,
-            })
-            .collect();
+        let keys = found.ids.into_iter().map(name).collect();
         let request = |id| match step.side {
             Side::Source => Request::Source(id),
             Side::Engine => Request::Engine(id),
@@ -732,6 +735,15 @@ async fn settle(context: &Context, settlement: Settlement, mut backoff: Backoff)
             }
         }
     }
+}
+
+/// The next keys of a walk; at its beginning with the documents in trouble.
+async fn enumerate(context: &Context, index: &IndexName, step: &Step, n: usize) -> Result<Enumerated> {
+    let mut found = scan::enumerate(&*context.builder, &*context.engine, index, step, n).await?;
+    if step.side == Side::Source && step.after.is_none() {
+        found.troubled = scan::troubled(&*context.log, &context.owned.set, &step.collection).await?;
+    }
+    Ok(found)
 }
 
 fn hold(on: &Indexer, salt: u64) -> Hold {

@@ -157,6 +157,8 @@ struct Owner {
     healed: BTreeMap<u8, Outcome>,
     scans: Vec<Scan>,
     scanned: u64,
+    /// Settlements so far.
+    settled: u64,
 }
 
 fn in_trouble(outcome: Outcome) -> bool {
@@ -205,7 +207,9 @@ impl Owner {
         let position = lowest.unwrap_or(self.after);
         let later = self.finished.split_off(&(position + 1));
         let passed = std::mem::replace(&mut self.finished, later);
+        self.settled += 1;
         Settlement {
+            number: self.settled,
             position: Seq(position),
             passed: passed
                 .into_iter()
@@ -316,6 +320,7 @@ impl World {
                 healed: BTreeMap::new(),
                 scans: Vec::new(),
                 scanned: 0,
+                settled: 0,
             });
         }
         Some(index)

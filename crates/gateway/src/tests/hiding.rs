@@ -197,6 +197,10 @@ const FAILURES: &[Failing] = &[
             )
             .context("asking documents-blue7-other")
         },
+        503,
+    ),
+    (
+        || Error::not_found("no_document", "nothing of it in documents-blue7-ad-sv"),
         404,
     ),
     (|| Error::denied("denied", "not documents-blue7-ad-en"), 403),

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 /// Processor, cores and memory.
-pub fn describe() -> Value {
+pub(crate) fn describe() -> Value {
     let processors = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = processors.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
     let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
@@ -18,7 +18,7 @@ pub fn describe() -> Value {
 }
 
 /// The same in a line.
-pub fn line(machine: &Value) -> String {
+pub(crate) fn line(machine: &Value) -> String {
     format!(
         "{} × {}, {} GB, load {} when the run began",
         machine["cores"],

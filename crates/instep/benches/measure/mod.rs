@@ -1,6 +1,6 @@
 //! What the benchmarks share: their arguments, the Tate Collection behind a configuration, the machine, tables.
 
-pub mod machine;
+pub(crate) mod machine;
 
 use std::path::Path;
 
@@ -12,11 +12,11 @@ use instep_core::Result;
 use crate::tate;
 
 /// Says how a benchmark was started. `cargo test --all-targets` runs it without `--bench`: then there is nothing to do.
-pub struct Arguments(Vec<String>);
+pub(crate) struct Arguments(Vec<String>);
 
 impl Arguments {
     /// The arguments of a process that is to measure; `None` when it is not.
-    pub fn of_process() -> Option<Arguments> {
+    pub(crate) fn of_process() -> Option<Arguments> {
         let mut given: Vec<String> = std::env::args().skip(1).collect();
         let before = given.len();
         given.retain(|argument| argument != "--bench");
@@ -24,14 +24,14 @@ impl Arguments {
     }
 
     /// Takes a flag out.
-    pub fn flag(&mut self, name: &str) -> bool {
+    pub(crate) fn flag(&mut self, name: &str) -> bool {
         let before = self.0.len();
         self.0.retain(|argument| argument != name);
         self.0.len() < before
     }
 
     /// Takes `--name value` out.
-    pub fn value(&mut self, name: &str) -> Option<String> {
+    pub(crate) fn value(&mut self, name: &str) -> Option<String> {
         let at = self.0.iter().position(|argument| argument == name)?;
         assert!(at + 1 < self.0.len(), "{name} needs a value");
         self.0.remove(at);
@@ -39,21 +39,21 @@ impl Arguments {
     }
 
     /// Refuses what nobody took.
-    pub fn end(self, known: &str) {
+    pub(crate) fn end(self, known: &str) {
         assert!(self.0.is_empty(), "unknown arguments {:?}; there are: {known}", self.0);
     }
 }
 
 /// Where documents go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Engine {
+pub(crate) enum Engine {
     Null,
     Embedded,
 }
 
 impl Engine {
     /// Its name in a configuration.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Engine::Null => "null",
             Engine::Embedded => "embedded",
@@ -62,7 +62,7 @@ impl Engine {
 }
 
 /// The configuration of the Tate's documents: database and state in this folder, one set on this engine.
-pub fn configuration(folder: &Path, engine: Engine) -> Config {
+pub(crate) fn configuration(folder: &Path, engine: Engine) -> Config {
     let name = engine.name();
     let text = format!(
         "[state]\npath = \"{name}-state\"\n[source.tate]\nurl = \"sqlite:tate.db\"\n{}\n\
@@ -73,7 +73,7 @@ pub fn configuration(folder: &Path, engine: Engine) -> Config {
 }
 
 /// Everything opened, with an empty state.
-pub async fn open(folder: &Path, engine: Engine) -> Result<Parts> {
+pub(crate) async fn open(folder: &Path, engine: Engine) -> Result<Parts> {
     let config = configuration(folder, engine);
     if config.state.exists() {
         std::fs::remove_dir_all(&config.state).expect("an earlier run's state can be removed");
@@ -82,15 +82,15 @@ pub async fn open(folder: &Path, engine: Engine) -> Result<Parts> {
 }
 
 /// Runs what the product runs in, with its runtime.
-pub fn block_on<T>(work: impl Future<Output = T>) -> T {
+pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime.expect("a runtime").block_on(work)
 }
 
 /// A table as text: the first column to the left, figures to the right.
-pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::ASCII_MARKDOWN);
+    table.load_style(presets::ASCII_MARKDOWN);
     table.set_header(head);
     table.add_rows(rows);
     for column in table.column_iter_mut().skip(1) {

@@ -49,7 +49,7 @@ const JSON: &str = "
 
 /// A part of the benchmark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub(crate) enum Part {
     /// SQLite alone: every row of every table, one statement for each.
     Tables,
     /// SQLite alone: one statement that makes the JSON.
@@ -66,9 +66,9 @@ pub enum Part {
 
 impl Part {
     /// Those that are measured, in the order of a round.
-    pub const MEASURED: [Part; 5] = [Part::Tables, Part::Json, Part::Null, Part::Raw, Part::Embedded];
+    pub(crate) const MEASURED: [Part; 5] = [Part::Tables, Part::Json, Part::Null, Part::Raw, Part::Embedded];
 
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Part::Tables => "tables",
             Part::Json => "json",
@@ -79,13 +79,13 @@ impl Part {
         }
     }
 
-    pub fn named(name: &str) -> Option<Part> {
+    pub(crate) fn named(name: &str) -> Option<Part> {
         let all = Part::MEASURED.into_iter().chain([Part::Ready]);
         all.into_iter().find(|part| part.name() == name)
     }
 
     /// Runs it on the database in this folder.
-    pub fn run(self, folder: &Path) -> Value {
+    pub(crate) fn run(self, folder: &Path) -> Value {
         match self {
             Part::Tables => read(folder, &TABLES),
             Part::Json => read(folder, &[JSON]),
@@ -191,7 +191,7 @@ async fn ready(folder: &Path) -> Value {
 fn raw(folder: &Path) -> Value {
     let text = std::fs::read_to_string(folder.join("ready")).expect("it was written before");
     let lines: Vec<&str> = text.lines().collect();
-    let language = Language::parse("en").expect("a language");
+    let language = Language::from("en");
     let documents: Vec<Document> = lines
         .chunks_exact(2)
         .map(|pair| Document {
@@ -237,7 +237,7 @@ fn options(config: &instep::config::Config) -> Options {
 }
 
 /// The writer's budget, in bytes.
-pub fn writer_memory(config: &instep::config::Config) -> usize {
+pub(crate) fn writer_memory(config: &instep::config::Config) -> usize {
     use instep::config::EngineConfig;
     let budgets = config.clusters.iter().filter_map(|cluster| match cluster.engine {
         EngineConfig::Embedded { writer_memory } => Some(writer_memory),

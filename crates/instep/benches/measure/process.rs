@@ -11,13 +11,13 @@ const TICK_US: u64 = 10_000;
 const LOOK: Duration = Duration::from_millis(10);
 
 /// CPU time of all threads so far, ended ones among them, in microseconds.
-pub fn cpu_us() -> u64 {
+pub(crate) fn cpu_us() -> u64 {
     let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");
     used(&stat)
 }
 
 /// CPU time of the threads there are, by name, in microseconds.
-pub fn threads_us() -> BTreeMap<String, u64> {
+pub(crate) fn threads_us() -> BTreeMap<String, u64> {
     let mut threads = BTreeMap::new();
     for task in std::fs::read_dir("/proc/self/task").expect("Linux").flatten() {
         let Ok(stat) = std::fs::read_to_string(task.path().join("stat")) else { continue };
@@ -36,20 +36,20 @@ fn used(stat: &str) -> u64 {
 }
 
 /// Anonymous memory in the process's resident set, in kB.
-pub fn rss_anon_kb() -> u64 {
+pub(crate) fn rss_anon_kb() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("Linux 4.5 or later");
     line.trim().trim_end_matches(" kB").parse().expect("a number of kB")
 }
 
 /// Watches the anonymous memory until it is asked for the highest.
-pub struct Peak {
+pub(crate) struct Peak {
     stop: SyncSender<()>,
     watcher: JoinHandle<u64>,
 }
 
 impl Peak {
-    pub fn watch() -> Peak {
+    pub(crate) fn watch() -> Peak {
         // Nothing is ever sent: dropping the sender ends the watch.
         let (stop, stopped) = sync_channel::<()>(0);
         let watch = move || {
@@ -65,7 +65,7 @@ impl Peak {
     }
 
     /// The highest so far, in kB.
-    pub fn end(self) -> u64 {
+    pub(crate) fn end(self) -> u64 {
         drop(self.stop);
         self.watcher.join().expect("it only reads a file")
     }

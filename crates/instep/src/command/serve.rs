@@ -151,6 +151,11 @@ async fn first_load(parts: &Parts, running: &Running, output: &Output) {
         for set in &parts.config.sets {
             let scans = match parts.log.scans(&set.name).await {
                 Ok(scans) => scans,
+                // Its indexer is about to make it known.
+                Err(error) if error.code() == "unknown_set" => {
+                    unfinished += 1;
+                    continue;
+                }
                 Err(error) => {
                     tracing::warn!("progress cannot be shown: {error}");
                     return;

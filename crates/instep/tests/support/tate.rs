@@ -83,6 +83,8 @@ pub fn folder(wanted_by: &str) -> Option<PathBuf> {
 pub fn load(folder: &Path, database: &Path) -> Connection {
     let mut connection = Connection::open(database).expect("the database opens");
     connection.pragma_update(None, "journal_mode", "wal").expect("WAL");
+    // Rows of the tree of subjects come before their parents.
+    connection.pragma_update(None, "foreign_keys", false).expect("a pragma");
     connection.execute_batch(SCHEMA).expect("the schema is valid");
     let transaction = connection.transaction().expect("a transaction");
     for table in TABLES {

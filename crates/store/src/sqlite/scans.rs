@@ -14,7 +14,8 @@ pub(super) fn draw_run(conn: &Connection) -> Done<i64> {
     Ok(run)
 }
 
-/// Starts a scan from the beginning, in place of any other of this collection.
+/// Starts a scan from the beginning, in place of any other of this collection. In place of one that has the engine's
+/// side still to walk, it walks both too.
 pub(super) fn start(
     conn: &Connection,
     set: &SetName,
@@ -26,7 +27,10 @@ pub(super) fn start(
     conn.prepare_cached(
         "insert or replace into scan
              (set_name, collection, fingerprint, run, side, both_sides, after_key, done, finished)
-         values (?1, ?2, ?3, ?4, 'source', ?5, null, 0, 0)",
+         values (?1, ?2, ?3, ?4, 'source',
+                 ?5 or exists (select 1 from scan
+                               where set_name = ?1 and collection = ?2 and both_sides and not finished),
+                 null, 0, 0)",
     )?
     .execute(params![set.as_str(), collection.as_str(), fingerprint, run, both])?;
     Ok(())

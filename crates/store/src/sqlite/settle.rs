@@ -337,6 +337,7 @@ fn numbers_in_trouble(
 fn digest(done: &Settlement) -> i64 {
     let mut hasher = DefaultHasher::new();
     let Settlement {
+        number,
         position,
         passed,
         troubles,
@@ -344,7 +345,7 @@ fn digest(done: &Settlement) -> i64 {
         scans,
         scanned,
     } = done;
-    (position, passed, healed, scanned).hash(&mut hasher);
+    (number, position, passed, healed, scanned).hash(&mut hasher);
     for trouble in troubles {
         let Trouble {
             key,

@@ -234,10 +234,10 @@ impl Rig {
     /// Waits until the following sets have nothing left to do: everything was delivered, passed, scanned and retried.
     pub(crate) async fn rest(&self) {
         self.until("at rest", || async {
-            let status = self.log.status().await.unwrap();
-            let at_rest = |set: &SetStatus| set.state != SetState::Following || set.lag() == 0;
             // Asked first: what was delivered is in the log.
             let delivered = self.rows.acknowledged() == self.rows.changes();
+            let status = self.log.status().await.unwrap();
+            let at_rest = |set: &SetStatus| set.state != SetState::Following || set.lag() == 0;
             delivered
                 && status.len() == self.sets.len()
                 && status.iter().all(at_rest)

@@ -193,3 +193,22 @@ async fn a_scan_that_is_started_again_is_walked_again() {
     rig.assert_in_step().await;
     rig.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_letter_whose_row_vanished_unseen_ends_with_the_next_scan() {
+    let rows = rows(30);
+    rows.poison("007", 1);
+    let options = instep_sync::IndexerOptions {
+        chunk: 40,
+        batch: 40,
+        ..fast()
+    };
+    let rig = Rig::start(rows.clone(), vec![Scripted::new(1)], options).await;
+    rig.rest().await;
+    rig.assert_in_step().await;
+    rows.write_unseen("007", None);
+    rows.touch_table();
+    rig.rest().await;
+    rig.assert_in_step().await;
+    rig.stop().await;
+}
