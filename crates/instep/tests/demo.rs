@@ -20,7 +20,8 @@ impl Market {
     /// Starts a demo in a folder, which it makes, and waits until its index is filled.
     pub(crate) fn start(folder: &Path, arguments: &[&str]) -> Self {
         let mut command = Product::at(folder).command(&["demo", "--json", "--folder", "market"]);
-        let server = Server::start(command.args(arguments).stderr(Stdio::null()));
+        let notes = std::fs::File::create(folder.join("notes.txt")).unwrap();
+        let server = Server::start(command.args(arguments).stderr(notes));
         let answer = server.said.clone();
         let market = Market { server, answer };
         eventually("the demo to be ready", Duration::from_secs(60), || {
@@ -161,6 +162,23 @@ fn live_changes_are_followed() {
     let product = Product::at(&folder.path().join("market"));
     let state = || product.json(&["status"])["sets"][0].clone();
     let before = state()["counts"]["touches"].as_u64().unwrap();
+    // `ad 17: price 9900.00 → 9100.00 (…)` is what can be searched a moment later.
+    let mut told = None;
+    eventually("a price to change", Duration::from_secs(30), || {
+        let notes = std::fs::read_to_string(folder.path().join("notes.txt")).unwrap();
+        told = notes.lines().rev().find_map(|line| {
+            let (ad, rest) = line.split_once("\"ad ")?.1.split_once(": price ")?;
+            let (before, after) = rest.split_once(" (")?.0.split_once(" → ")?;
+            Some((ad.to_owned(), before.parse::<f64>().ok()?, after.parse::<f64>().ok()?))
+        });
+        told.is_some()
+    });
+    let (ad, old, new) = told.unwrap();
+    assert_ne!(old, new);
+    eventually("the price it printed to be found", Duration::from_secs(5), || {
+        let found = market.server.send("GET", &format!("/ad/_doc/{ad}"), Some(market.key("staff")), None);
+        found.json()["_source"]["price"] == json!(new)
+    });
     eventually("five changes to be made and indexed", Duration::from_secs(30), || {
         let set = state();
         assert_eq!(set["conserved"], json!(true), "{set}");

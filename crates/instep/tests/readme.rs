@@ -71,7 +71,7 @@ fn your_own_database_in_five_minutes() {
             match answer.status {
                 200 => return answer.json(),
                 // The first load has not begun.
-                503 => std::thread::sleep(Duration::from_millis(20)),
+                503 => std::thread::park_timeout(Duration::from_millis(20)),
                 other => panic!("{other}: {}", answer.body),
             }
         }

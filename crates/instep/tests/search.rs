@@ -231,7 +231,7 @@ fn operators_see_that_every_touch_is_accounted_for() {
     {
         shop.database.execute_batch(change).unwrap();
         if at % 2 == 0 {
-            std::thread::sleep(Duration::from_millis(60));
+            std::thread::park_timeout(Duration::from_millis(60));
         }
     }
     let status = || shop.server.status(Some(OPERATOR));

@@ -121,7 +121,6 @@ struct Finished {
 #[derive(Debug)]
 pub(crate) struct Flight {
     position: Seq,
-    inherited: Seq,
     cursor: Seq,
     docs: HashMap<DocKey, Doc>,
     queues: [BTreeMap<CollectionName, VecDeque<DocKey>>; 2],
@@ -146,10 +145,9 @@ pub(crate) struct Flight {
 impl Flight {
     /// Nothing under way. `troubled`: the log knows retries or dead letters of this set. `head`: the log's last number
     /// when the set was owned.
-    pub(crate) fn new(position: Seq, troubled: bool, head: Seq) -> Self {
+    pub(crate) fn new(position: Seq, troubled: bool) -> Self {
         Flight {
             position,
-            inherited: head,
             cursor: position,
             docs: HashMap::new(),
             queues: [BTreeMap::new(), BTreeMap::new()],
@@ -171,11 +169,6 @@ impl Flight {
     /// The highest number taken.
     pub(crate) fn cursor(&self) -> Seq {
         self.cursor
-    }
-
-    /// The entries up to here may have been taken by a former owner, whose writes may still be on their way.
-    pub(crate) fn inherited(&self) -> Seq {
-        self.inherited
     }
 
     /// Documents under way.

@@ -94,6 +94,7 @@ impl Hold {
 pub(crate) struct Tenure<'a> {
     on: &'a Indexer,
     context: Arc<Context>,
+    began: Instant,
     flight: Flight,
     walks: BTreeMap<CollectionName, Walk>,
     breaker: Breaker,
@@ -123,7 +124,7 @@ impl<'a> Tenure<'a> {
         let seen = *signal.borrow_and_update();
         let troubled = !on.log.troubles(&on.set, None, 1).await?.is_empty();
         let now = Instant::now();
-        let flight = Flight::new(owned.position, troubled, on.log.head().await?);
+        let flight = Flight::new(owned.position, troubled);
         let context = Arc::new(Context {
             owned,
             builder: on.builder.clone(),
@@ -131,6 +132,7 @@ impl<'a> Tenure<'a> {
             log: on.log.clone(),
         });
         Ok(Tenure {
+            began: now,
             flight,
             context,
             walks: BTreeMap::new(),
@@ -562,10 +564,12 @@ impl<'a> Tenure<'a> {
         Ok(())
     }
 
-    /// Engines that forget deleted documents' versions would let a write that is still on its way bring one back.
+    /// Engines that forget deleted documents' versions would let a write that is still on its way bring one back: one of
+    /// our own whose outcome is unknown, or one of a former owner, whatever entry it was for, until its last request
+    /// has ended. Where in the log the document stood tells nothing: one touched in flight has moved to the tail.
     fn must_be_repeated(&self, job: &Job) -> bool {
-        let inherited = job.wanted.seq.is_some_and(|seq| seq <= self.flight.inherited());
-        self.on.engine.capabilities().forgets_deletes && (job.wanted.unconfirmed || inherited)
+        let former_may_write = self.began.elapsed() < self.on.options.deadline;
+        self.on.engine.capabilities().forgets_deletes && (job.wanted.unconfirmed || former_may_write)
     }
 
     fn repeat(&self, key: &DocKey) -> Landing {

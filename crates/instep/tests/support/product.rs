@@ -86,7 +86,6 @@ pub struct Server {
     pub address: SocketAddr,
     /// The line that held the address.
     pub said: Value,
-    pub lines: std::sync::mpsc::Receiver<String>,
 }
 
 impl Server {
@@ -98,7 +97,7 @@ impl Server {
         let (sender, lines) = std::sync::mpsc::sync_channel(10_000);
         std::thread::spawn(move || {
             for line in out.lines().map_while(Result::ok) {
-                // A full or closed channel only loses lines that no test waits for.
+                // Read to the end, so that the process never waits for a reader; nobody listens after the address.
                 let _ = sender.try_send(line);
             }
         });
@@ -107,11 +106,12 @@ impl Server {
             let left = until.saturating_duration_since(Instant::now());
             let line = lines.recv_timeout(left).unwrap_or_else(|error| {
                 let _ = child.kill();
+                let _ = child.wait();
                 panic!("no address was printed: {error}")
             });
             let Ok(said) = serde_json::from_str::<Value>(&line) else { continue };
             if let Some(address) = said["address"].as_str().and_then(|text| text.parse().ok()) {
-                return Server { child, address, said, lines };
+                return Server { child, address, said };
             }
         }
     }
@@ -128,12 +128,6 @@ impl Server {
         answer.json()
     }
 
-    /// kill -9.
-    pub fn kill(mut self) {
-        self.child.kill().expect("it was running");
-        let _ = self.child.wait();
-    }
-
     /// SIGTERM, and the exit code.
     pub fn stop(mut self) -> Option<i32> {
         let id = self.child.id().to_string();
@@ -144,11 +138,6 @@ impl Server {
             code.is_some()
         });
         code.flatten()
-    }
-
-    /// The process's id.
-    pub fn id(&self) -> u32 {
-        self.child.id()
     }
 }
 

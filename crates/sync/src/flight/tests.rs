@@ -33,7 +33,7 @@ fn trouble(id: u8, dead: bool) -> Trouble {
 }
 
 fn flight() -> Flight {
-    Flight::new(Seq(0), false, Seq(0))
+    Flight::new(Seq(0), false)
 }
 
 fn ids(batch: Option<(CollectionName, Vec<Job>)>) -> Vec<String> {

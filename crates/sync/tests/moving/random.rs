@@ -135,7 +135,7 @@ async fn set_state(rig: &Rig, at: usize, state: SetState) {
 
 proptest! {
     #![proptest_config(Config {
-        cases: 48,
+        cases: 32,
         max_shrink_iters: 20,
         failure_persistence: Some(Box::new(FileFailurePersistence::Off)),
         ..Config::default()
