@@ -28,14 +28,25 @@ impl Bare {
         let index = OpenIndex::open(&IndexName::from("bare"), directory)?;
         let writer = Writers::new(options.writer_memory_bytes).open(&index)?;
         let ingest = Ingest::new(&index.fields);
-        Ok(Bare { index, writer, ingest })
+        Ok(Bare {
+            index,
+            writer,
+            ingest,
+        })
     }
 
     /// Reads a document's JSON and hands it to the writer.
     pub fn add(&mut self, document: &Document) -> Result<()> {
-        let made = self.ingest.document(&self.index.fields, document, Ticket(1), self.index.next_sequence())?;
+        let made = self.ingest.document(
+            &self.index.fields,
+            document,
+            Ticket(1),
+            self.index.next_sequence(),
+        )?;
         let added = self.writer.add_document(made);
-        added.map(drop).map_err(|error| from_tantivy(error, "writing to an index"))
+        added
+            .map(drop)
+            .map_err(|error| from_tantivy(error, "writing to an index"))
     }
 
     /// Reads a document's JSON, and no more.
@@ -48,15 +59,21 @@ impl Bare {
     /// Makes durable what was added.
     pub fn commit(&mut self) -> Result<()> {
         let committed = self.writer.commit();
-        committed.map(drop).map_err(|error| from_tantivy(error, "committing to an index"))
+        committed
+            .map(drop)
+            .map_err(|error| from_tantivy(error, "committing to an index"))
     }
 
     /// Ends the merges that have begun. Returns how many documents the index holds.
     pub fn close(self) -> Result<u64> {
-        self.writer.wait_merging_threads().map_err(|error: tantivy::TantivyError| -> Error {
-            from_tantivy(error, "merging the segments of an index")
-        })?;
-        self.index.reload().map_err(|error| from_tantivy(error, "reading a commit of an index"))?;
+        self.writer
+            .wait_merging_threads()
+            .map_err(|error: tantivy::TantivyError| -> Error {
+                from_tantivy(error, "merging the segments of an index")
+            })?;
+        self.index
+            .reload()
+            .map_err(|error| from_tantivy(error, "reading a commit of an index"))?;
         Ok(self.index.searcher().num_docs())
     }
 }

@@ -122,8 +122,11 @@ impl Embedded {
     fn require_lock(&self) -> Result<()> {
         match self.0.lock {
             Some(_) => Ok(()),
-            None => Err(Error::fatal("engine_read_only", "the engine was opened to look, beside another process")
-                .with_remedy("write in the process that holds the directory")),
+            None => Err(Error::fatal(
+                "engine_read_only",
+                "the engine was opened to look, beside another process",
+            )
+            .with_remedy("write in the process that holds the directory")),
         }
     }
 
@@ -298,7 +301,9 @@ impl Engine for Embedded {
         self.blocking(move |inner| {
             let index = inner.index(&name)?;
             if beside {
-                index.reload().map_err(|error| from_tantivy(error, "looking for newer commits"))?;
+                index
+                    .reload()
+                    .map_err(|error| from_tantivy(error, "looking for newer commits"))?;
             }
             Ok(())
         })

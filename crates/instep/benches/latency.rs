@@ -49,18 +49,25 @@ const ACK_P50_MS: f64 = 5.0;
 const ACK_P99_MS: f64 = 50.0;
 
 fn main() {
-    let Some(mut arguments) = measure::Arguments::of_process() else { return };
+    let Some(mut arguments) = measure::Arguments::of_process() else {
+        return;
+    };
     let number = |text: String| text.parse::<u32>().expect("a number");
     let seconds = arguments.value("--seconds").map_or(10, number);
     if let Some(database) = arguments.value("--writer") {
         let rate = arguments.value("--rate").map(number).expect("a rate");
         let marker = arguments.value("--marker").expect("a marker");
-        print!("{}", writer::write(Path::new(&database), Load { rate, seconds }, &marker));
+        print!(
+            "{}",
+            writer::write(Path::new(&database), Load { rate, seconds }, &marker)
+        );
         return;
     }
     let as_json = arguments.flag("--json");
     arguments.end("--seconds N, --json");
-    let Some(data) = tate::folder("bench latency") else { return };
+    let Some(data) = tate::folder("bench latency") else {
+        return;
+    };
 
     let machine = machine::describe();
     let folder = tempfile::tempdir().expect("a folder");
@@ -71,14 +78,27 @@ fn main() {
     }
     if as_json {
         let spans: Vec<Value> = spans.iter().map(Span::json).collect();
-        println!("{}", json!({ "bench": "latency", "machine": machine, "documents": tate::ARTWORKS, "seconds": seconds,
-            "spans": spans }));
+        println!(
+            "{}",
+            json!({ "bench": "latency", "machine": machine, "documents": tate::ARTWORKS, "seconds": seconds,
+            "spans": spans })
+        );
         return;
     }
-    println!("Tate Collection in SQLite (WAL), {} documents; {}", tate::ARTWORKS, machine::line(&machine));
+    println!(
+        "Tate Collection in SQLite (WAL), {} documents; {}",
+        tate::ARTWORKS,
+        machine::line(&machine)
+    );
     println!("single-row updates by another process, {seconds} s at each rate; milliseconds\n");
     let rows: Vec<_> = spans.iter().map(Span::row).collect();
-    println!("{}", measure::table(&["", "changes/s", "count", "p50", "p99", "max", "of the limits"], &rows));
+    println!(
+        "{}",
+        measure::table(
+            &["", "changes/s", "count", "p50", "p99", "max", "of the limits"],
+            &rows
+        )
+    );
     println!("\nlimits of ack (null engine): p50 {ACK_P50_MS} ms, p99 {ACK_P99_MS} ms");
 }
 
@@ -94,11 +114,20 @@ struct Span {
 impl Span {
     fn new(name: String, rate: u32, mut times: Vec<f64>) -> Span {
         times.sort_by(f64::total_cmp);
-        Span { name, rate, times, limited: false }
+        Span {
+            name,
+            rate,
+            times,
+            limited: false,
+        }
     }
 
     fn figures(&self) -> [f64; 3] {
-        [quantile(&self.times, 0.5), quantile(&self.times, 0.99), quantile(&self.times, 1.0)]
+        [
+            quantile(&self.times, 0.5),
+            quantile(&self.times, 0.99),
+            quantile(&self.times, 1.0),
+        ]
     }
 
     /// p50 and p99, each against its limit.
@@ -109,8 +138,19 @@ impl Span {
 
     fn row(&self) -> Vec<String> {
         let [p50, p99, max] = self.figures().map(|time| format!("{time:.2}"));
-        let ratios = self.ratios().map(|(p50, p99)| format!("{p50:.2}, {p99:.2}")).unwrap_or_default();
-        vec![self.name.clone(), self.rate.to_string(), self.times.len().to_string(), p50, p99, max, ratios]
+        let ratios = self
+            .ratios()
+            .map(|(p50, p99)| format!("{p50:.2}, {p99:.2}"))
+            .unwrap_or_default();
+        vec![
+            self.name.clone(),
+            self.rate.to_string(),
+            self.times.len().to_string(),
+            p50,
+            p99,
+            max,
+            ratios,
+        ]
     }
 
     fn json(&self) -> Value {
@@ -125,20 +165,40 @@ impl Span {
 async fn follow(folder: &Path, engine: Engine, seconds: u32) -> Vec<Span> {
     let mut parts = measure::open(folder, engine).await.expect("the parts open");
     let times = Arc::new(Mutex::new(Times::default()));
-    parts.log = Arc::new(SignalledLog::new(Arc::new(Recorded { log: parts.log.clone(), times: times.clone() })));
+    parts.log = Arc::new(SignalledLog::new(Arc::new(Recorded {
+        log: parts.log.clone(),
+        times: times.clone(),
+    })));
     let running = Running::start(&parts).await.expect("the parts start");
-    assert!(running.caught_up().await.expect("the state can be read").is_complete(), "the first load is whole");
+    assert!(
+        running
+            .caught_up()
+            .await
+            .expect("the state can be read")
+            .is_complete(),
+        "the first load is whole"
+    );
 
     let mut spans = Vec::new();
     for rate in RATES {
         *lock(&times) = Times::default();
         let marker = format!("{} {rate} {}", engine.name(), now_us());
-        spans.push(Span::new("the disk: 4 KB and fdatasync".to_owned(), rate, fsync(folder)));
-        let looker = parts.engine_of(&parts.active()).expect("the set has an engine").search.clone();
+        spans.push(Span::new(
+            "the disk: 4 KB and fdatasync".to_owned(),
+            rate,
+            fsync(folder),
+        ));
+        let looker = parts
+            .engine_of(&parts.active())
+            .expect("the set has an engine")
+            .search
+            .clone();
         let looker = looker.map(|search| Looker::start(&parts, search, times.clone(), marker.clone()));
         let load = Load { rate, seconds };
         let writer = writer::start(&folder.join("tate.db"), load, &marker);
-        let changes = tokio::task::spawn_blocking(|| writer::finish(writer)).await.expect("it ends");
+        let changes = tokio::task::spawn_blocking(|| writer::finish(writer))
+            .await
+            .expect("it ends");
         let until = Instant::now() + PATIENCE;
         while lock(&times).settled.len() < changes.len() {
             assert!(Instant::now() < until, "not every change was settled");
@@ -163,7 +223,10 @@ fn measured(
         let took = |change: &writer::Change| ends[&change.id].saturating_sub(change.began_us) as f64 / 1e3;
         changes.iter().map(took).collect()
     };
-    let own = changes.iter().map(|change| (change.ended_us - change.began_us) as f64 / 1e3).collect();
+    let own = changes
+        .iter()
+        .map(|change| (change.ended_us - change.began_us) as f64 / 1e3)
+        .collect();
     let mut spans = vec![
         Span::new("the application's own commit".to_owned(), rate, own),
         Span::new(format!("commit → logged ({name})"), rate, since(&times.logged)),
@@ -179,12 +242,16 @@ fn measured(
 /// What the disk takes to make 4 KB durable, where the state lies.
 fn fsync(folder: &Path) -> Vec<f64> {
     let mut file = File::create(folder.join("fsync")).expect("a file");
-    file.write_all(&[0; 4096]).and_then(|()| file.sync_all()).expect("the disk takes it");
+    file.write_all(&[0; 4096])
+        .and_then(|()| file.sync_all())
+        .expect("the disk takes it");
     let mut times = Vec::new();
     for turn in 0..200_u8 {
         let began = Instant::now();
         file.seek(SeekFrom::Start(0)).expect("a file");
-        file.write_all(&[turn; 4096]).and_then(|()| file.sync_data()).expect("the disk takes it");
+        file.write_all(&[turn; 4096])
+            .and_then(|()| file.sync_data())
+            .expect("the disk takes it");
         times.push(began.elapsed().as_secs_f64() * 1e3);
     }
     times
@@ -219,24 +286,39 @@ impl Looker {
                 let mut seen = HashMap::new();
                 while !stop.load(Ordering::Relaxed) {
                     pause(LOOK);
-                    let unseen: BTreeMap<u64, String> =
-                        lock(&times).unseen.iter().take(LOOKED_FOR).map(|(seq, id)| (*seq, id.clone())).collect();
+                    let unseen: BTreeMap<u64, String> = lock(&times)
+                        .unseen
+                        .iter()
+                        .take(LOOKED_FOR)
+                        .map(|(seq, id)| (*seq, id.clone()))
+                        .collect();
                     if unseen.is_empty() {
                         continue;
                     }
                     let request = request(unseen.values().cloned().collect(), &marker);
-                    let request = policy.search(&Principal::anonymous(), std::slice::from_ref(&collection), request);
+                    let request = policy.search(
+                        &Principal::anonymous(),
+                        std::slice::from_ref(&collection),
+                        request,
+                    );
                     let request = request.expect("the collection is public");
-                    let found = runtime.block_on(search.search(std::slice::from_ref(&index), &request)).expect("an answer");
+                    let found = runtime
+                        .block_on(search.search(std::slice::from_ref(&index), &request))
+                        .expect("an answer");
                     let now = now_us();
-                    let found: std::collections::HashSet<_> = found.hits.iter().map(|hit| hit.id.as_str()).collect();
+                    let found: std::collections::HashSet<_> =
+                        found.hits.iter().map(|hit| hit.id.as_str()).collect();
                     lock(&times).unseen.retain(|_, id| !found.contains(id.as_str()));
                     seen.extend(found.into_iter().map(|id| (id.to_owned(), now)));
                 }
                 seen
             }
         };
-        Looker { stop, times, thread: std::thread::spawn(look) }
+        Looker {
+            stop,
+            times,
+            thread: std::thread::spawn(look),
+        }
     }
 
     /// Waits until all were seen.
@@ -254,8 +336,30 @@ impl Looker {
 
 fn request(ids: Vec<String>, marker: &str) -> SearchRequest {
     let size = ids.len();
-    let marked = Query::Term { field: "date_text".to_owned(), value: Scalar::Text(marker.to_owned()), boost: 1.0 };
-    let query = Query::Bool(Bool { filter: vec![Query::Ids { values: ids, boost: 1.0 }, marked], ..Bool::default() });
-    let source = SourceFilter { none: true, ..SourceFilter::default() };
-    SearchRequest { query, size, source, track_total_hits: TrackTotalHits::No, ..SearchRequest::default() }
+    let marked = Query::Term {
+        field: "date_text".to_owned(),
+        value: Scalar::Text(marker.to_owned()),
+        boost: 1.0,
+    };
+    let query = Query::Bool(Bool {
+        filter: vec![
+            Query::Ids {
+                values: ids,
+                boost: 1.0,
+            },
+            marked,
+        ],
+        ..Bool::default()
+    });
+    let source = SourceFilter {
+        none: true,
+        ..SourceFilter::default()
+    };
+    SearchRequest {
+        query,
+        size,
+        source,
+        track_total_hits: TrackTotalHits::No,
+        ..SearchRequest::default()
+    }
 }

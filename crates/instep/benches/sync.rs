@@ -28,17 +28,23 @@ const ON_TOP_US: f64 = 20.0;
 const MEMORY_MB: f64 = 90.0;
 
 fn main() {
-    let Some(mut arguments) = measure::Arguments::of_process() else { return };
+    let Some(mut arguments) = measure::Arguments::of_process() else {
+        return;
+    };
     if let Some(name) = arguments.value("--part") {
         let part = Part::named(&name).expect("the process that started this one knows its parts");
         let folder = arguments.value("--folder").expect("the folder of the run");
         println!("{}", part.run(Path::new(&folder)));
         return;
     }
-    let runs = arguments.value("--runs").map_or(3, |runs| runs.parse().expect("--runs takes a number"));
+    let runs = arguments
+        .value("--runs")
+        .map_or(3, |runs| runs.parse().expect("--runs takes a number"));
     let as_json = arguments.flag("--json");
     arguments.end("--runs N, --json");
-    let Some(data) = tate::folder("bench sync") else { return };
+    let Some(data) = tate::folder("bench sync") else {
+        return;
+    };
 
     let machine = machine::describe();
     let folder = tempfile::tempdir().expect("a folder");
@@ -50,14 +56,24 @@ fn main() {
     let figures = figures(&measured, budget_mb);
     if as_json {
         let figures: Vec<Value> = figures.iter().map(Figure::json).collect();
-        println!("{}", json!({ "bench": "sync", "machine": machine, "documents": tate::ARTWORKS, "runs": runs,
-            "figures": figures, "parts": measured.0 }));
+        println!(
+            "{}",
+            json!({ "bench": "sync", "machine": machine, "documents": tate::ARTWORKS, "runs": runs,
+            "figures": figures, "parts": measured.0 })
+        );
         return;
     }
-    println!("Tate Collection in SQLite, {} documents; {}", tate::ARTWORKS, machine::line(&machine));
+    println!(
+        "Tate Collection in SQLite, {} documents; {}",
+        tate::ARTWORKS,
+        machine::line(&machine)
+    );
     println!("median of {runs} runs that took turns, after one that is not counted\n");
     let rows: Vec<_> = figures.iter().map(Figure::row).collect();
-    println!("{}", measure::table(&["", "median", "min – max", "limit", "of the limit"], &rows));
+    println!(
+        "{}",
+        measure::table(&["", "median", "min – max", "limit", "of the limit"], &rows)
+    );
     println!("\nwhere the CPU of our threads goes, µs for each document, last run");
     for part in [Part::Null, Part::Embedded] {
         let last = measured.of_part(part).last().map(|run| &run["threads_cpu_us"]);
@@ -68,8 +84,13 @@ fn main() {
 /// Runs a part in a process of its own.
 fn in_own_process(part: Part, folder: &Path) -> Value {
     let mut command = Command::new(std::env::current_exe().expect("this program has a file"));
-    command.args(["--bench", "--part", part.name(), "--folder"]).arg(folder);
-    let output = command.stderr(std::process::Stdio::inherit()).output().expect("it starts again");
+    command
+        .args(["--bench", "--part", part.name(), "--folder"])
+        .arg(folder);
+    let output = command
+        .stderr(std::process::Stdio::inherit())
+        .output()
+        .expect("it starts again");
     assert!(output.status.success(), "part `{}` failed", part.name());
     serde_json::from_slice(&output.stdout).expect("a part prints its figures")
 }
@@ -84,7 +105,12 @@ impl Measured {
         for turn in 0..=runs {
             for part in Part::MEASURED {
                 let figures = in_own_process(part, folder);
-                assert_eq!(figures["documents"], json!(tate::ARTWORKS), "`{}` saw every document", part.name());
+                assert_eq!(
+                    figures["documents"],
+                    json!(tate::ARTWORKS),
+                    "`{}` saw every document",
+                    part.name()
+                );
                 if turn > 0 {
                     let runs = measured.entry(part.name()).or_insert_with(|| json!([]));
                     runs.as_array_mut().expect("it was just made").push(figures);
@@ -95,11 +121,17 @@ impl Measured {
     }
 
     fn of_part(&self, part: Part) -> &[Value] {
-        self.0.get(part.name()).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+        self.0
+            .get(part.name())
+            .and_then(Value::as_array)
+            .map_or(&[], Vec::as_slice)
     }
 
     fn figure(&self, part: Part, name: &str) -> Vec<f64> {
-        self.of_part(part).iter().map(|run| run[name].as_f64().expect("every run has it")).collect()
+        self.of_part(part)
+            .iter()
+            .map(|run| run[name].as_f64().expect("every run has it"))
+            .collect()
     }
 }
 
@@ -133,7 +165,9 @@ impl Figure {
             format!("{:.1}", self.median()),
             format!("{least:.1} – {most:.1}"),
             limit.unwrap_or_default(),
-            self.ratio().map(|ratio| format!("{ratio:.2}")).unwrap_or_default(),
+            self.ratio()
+                .map(|ratio| format!("{ratio:.2}"))
+                .unwrap_or_default(),
         ]
     }
 
@@ -154,26 +188,106 @@ fn figures(measured: &Measured, budget_mb: f64) -> Vec<Figure> {
     const RATE: &str = "documents_per_second";
     const CPU: &str = "cpu_us";
     const MEMORY: &str = "rss_anon_mb";
-    let figure = |name, unit, part, of, limit| Figure { name, unit, runs: measured.figure(part, of), limit };
+    let figure = |name, unit, part, of, limit| Figure {
+        name,
+        unit,
+        runs: measured.figure(part, of),
+        limit,
+    };
     let limit = |part, of| Some(median(&measured.figure(part, of)));
     // Each run against the one beside it.
     let on_top = |part, base| {
-        let pairs = measured.figure(part, CPU).into_iter().zip(measured.figure(base, CPU));
+        let pairs = measured
+            .figure(part, CPU)
+            .into_iter()
+            .zip(measured.figure(base, CPU));
         pairs.map(|(ours, base)| ours - base).collect()
     };
     vec![
-        figure("SQLite alone, a statement for each table", "documents/s", Part::Tables, RATE, None),
-        figure("SQLite alone, a statement for each table", "CPU µs/document", Part::Tables, CPU, None),
-        figure("SQLite alone, JSON by one statement", "documents/s", Part::Json, RATE, None),
-        figure("SQLite alone, JSON by one statement", "CPU µs/document", Part::Json, CPU, None),
-        figure("to a null engine, limit: SQLite by tables", "documents/s", Part::Null, RATE, limit(Part::Tables, RATE)),
-        figure("to a null engine, limit: SQLite's JSON", "documents/s", Part::Null, RATE, limit(Part::Json, RATE)),
-        figure("to a null engine, limit: SQLite's JSON", "CPU µs/document", Part::Null, CPU, limit(Part::Json, CPU)),
-        figure("Tantivy alone, fed with the JSON", "documents/s", Part::Raw, RATE, None),
-        figure("Tantivy alone, fed with the JSON", "CPU µs/document", Part::Raw, CPU, None),
-        figure("of this, reading the JSON", "CPU µs/document", Part::Raw, "reading_cpu_us", None),
-        figure("to the embedded engine, limit: Tantivy", "documents/s", Part::Embedded, RATE, limit(Part::Raw, RATE)),
-        figure("to the embedded engine, limit: Tantivy", "CPU µs/document", Part::Embedded, CPU, limit(Part::Raw, CPU)),
+        figure(
+            "SQLite alone, a statement for each table",
+            "documents/s",
+            Part::Tables,
+            RATE,
+            None,
+        ),
+        figure(
+            "SQLite alone, a statement for each table",
+            "CPU µs/document",
+            Part::Tables,
+            CPU,
+            None,
+        ),
+        figure(
+            "SQLite alone, JSON by one statement",
+            "documents/s",
+            Part::Json,
+            RATE,
+            None,
+        ),
+        figure(
+            "SQLite alone, JSON by one statement",
+            "CPU µs/document",
+            Part::Json,
+            CPU,
+            None,
+        ),
+        figure(
+            "to a null engine, limit: SQLite by tables",
+            "documents/s",
+            Part::Null,
+            RATE,
+            limit(Part::Tables, RATE),
+        ),
+        figure(
+            "to a null engine, limit: SQLite's JSON",
+            "documents/s",
+            Part::Null,
+            RATE,
+            limit(Part::Json, RATE),
+        ),
+        figure(
+            "to a null engine, limit: SQLite's JSON",
+            "CPU µs/document",
+            Part::Null,
+            CPU,
+            limit(Part::Json, CPU),
+        ),
+        figure(
+            "Tantivy alone, fed with the JSON",
+            "documents/s",
+            Part::Raw,
+            RATE,
+            None,
+        ),
+        figure(
+            "Tantivy alone, fed with the JSON",
+            "CPU µs/document",
+            Part::Raw,
+            CPU,
+            None,
+        ),
+        figure(
+            "of this, reading the JSON",
+            "CPU µs/document",
+            Part::Raw,
+            "reading_cpu_us",
+            None,
+        ),
+        figure(
+            "to the embedded engine, limit: Tantivy",
+            "documents/s",
+            Part::Embedded,
+            RATE,
+            limit(Part::Raw, RATE),
+        ),
+        figure(
+            "to the embedded engine, limit: Tantivy",
+            "CPU µs/document",
+            Part::Embedded,
+            CPU,
+            limit(Part::Raw, CPU),
+        ),
         Figure {
             name: "our CPU on top of Tantivy's",
             unit: "CPU µs/document",
@@ -187,6 +301,12 @@ fn figures(measured: &Measured, budget_mb: f64) -> Vec<Figure> {
             limit: None,
         },
         figure("RssAnon, null engine", "MB", Part::Null, MEMORY, Some(MEMORY_MB)),
-        figure("RssAnon, embedded engine", "MB", Part::Embedded, MEMORY, Some(MEMORY_MB + budget_mb)),
+        figure(
+            "RssAnon, embedded engine",
+            "MB",
+            Part::Embedded,
+            MEMORY,
+            Some(MEMORY_MB + budget_mb),
+        ),
     ]
 }

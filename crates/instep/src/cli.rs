@@ -143,8 +143,19 @@ async fn carry_out(command: Command, output: &Output) -> instep_core::Result<Exi
             rescan,
         } => command::serve::sync(&configured.config, rescan, output).await,
         Command::Status(configured) => command::status::status(&configured.config, output).await,
-        Command::Verify { configured, repair, resume, collection, set } => {
-            let wanted = command::verify::Wanted { repair, resume, collection, set };
+        Command::Verify {
+            configured,
+            repair,
+            resume,
+            collection,
+            set,
+        } => {
+            let wanted = command::verify::Wanted {
+                repair,
+                resume,
+                collection,
+                set,
+            };
             command::verify::verify(&configured.config, wanted, output).await
         }
         Command::Config {

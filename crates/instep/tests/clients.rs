@@ -14,11 +14,17 @@ const CLIENTS: [(&str, &str); 4] = [
     ("opensearch", "INSTEP_PY_OS"),
 ];
 
-#[allow(clippy::disallowed_methods, reason = "tests learn from the environment where the clients lie")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "tests learn from the environment where the clients lie"
+)]
 fn variable(name: &str) -> Option<PathBuf> {
     let value = std::env::var_os(name).map(PathBuf::from);
     if value.is_none() {
-        let _ = writeln!(std::io::stderr(), "SKIPPED the official clients of {name}: the variable is not set (cargo xtask test sets it)");
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED the official clients of {name}: the variable is not set (cargo xtask test sets it)"
+        );
     }
     value
 }
@@ -26,16 +32,30 @@ fn variable(name: &str) -> Option<PathBuf> {
 /// Runs the script with one client; its closing line.
 fn drive(python: &Path, folder: &Path, arguments: &[&str]) -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients.py");
-    let output = Command::new(python).arg(script).args(arguments).env("PYTHONPATH", folder).output().expect("python runs");
+    let output = Command::new(python)
+        .arg(script)
+        .args(arguments)
+        .env("PYTHONPATH", folder)
+        .output()
+        .expect("python runs");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{arguments:?}\n{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{arguments:?}\n{said}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     said
 }
 
 #[test]
 fn official_clients_connect_search_page_and_are_refused_properly() {
-    let Some(python) = variable("INSTEP_PYTHON") else { return };
-    let installed: Vec<_> = CLIENTS.iter().filter_map(|(kind, name)| Some((*kind, variable(name)?))).collect();
+    let Some(python) = variable("INSTEP_PYTHON") else {
+        return;
+    };
+    let installed: Vec<_> = CLIENTS
+        .iter()
+        .filter_map(|(kind, name)| Some((*kind, variable(name)?)))
+        .collect();
     if installed.is_empty() {
         return;
     }
@@ -44,18 +64,40 @@ fn official_clients_connect_search_page_and_are_refused_properly() {
     let url = format!("http://{}", market.server.address);
     let count = |path: &str, key: Option<&str>| {
         let answer = market.server.send("GET", path, key, None);
-        answer.json()["count"].as_u64().unwrap_or_else(|| panic!("{}", answer.body))
+        answer.json()["count"]
+            .as_u64()
+            .unwrap_or_else(|| panic!("{}", answer.body))
     };
     let dealer = market.key("dealer");
-    let (ads, seen) = (count("/ad/_count", Some(market.key("staff"))), count("/ad/_count", Some(dealer)));
-    assert!(seen > 500 && seen < ads, "the dealer needs several pages, and sees {seen} of {ads}");
+    let (ads, seen) = (
+        count("/ad/_count", Some(market.key("staff"))),
+        count("/ad/_count", Some(dealer)),
+    );
+    assert!(
+        seen > 500 && seen < ads,
+        "the dealer needs several pages, and sees {seen} of {ads}"
+    );
     let sellers = count("/seller/_count", None);
     assert!(sellers > 10);
     for (kind, folder) in &installed {
-        let with_key = drive(&python, folder, &[kind, &url, "ad", "price", &seen.to_string(), "dealer", dealer]);
-        assert!(with_key.contains(&format!("{seen} documents paged, the unknown clause refused")), "{with_key}");
-        let without = drive(&python, folder, &[kind, &url, "seller", "city", &sellers.to_string()]);
-        assert!(without.contains(&format!("{sellers} documents paged")), "{without}");
+        let with_key = drive(
+            &python,
+            folder,
+            &[kind, &url, "ad", "price", &seen.to_string(), "dealer", dealer],
+        );
+        assert!(
+            with_key.contains(&format!("{seen} documents paged, the unknown clause refused")),
+            "{with_key}"
+        );
+        let without = drive(
+            &python,
+            folder,
+            &[kind, &url, "seller", "city", &sellers.to_string()],
+        );
+        assert!(
+            without.contains(&format!("{sellers} documents paged")),
+            "{without}"
+        );
         let _ = write!(std::io::stderr(), "with a key: {with_key}without:    {without}");
     }
 }

@@ -25,14 +25,20 @@ impl Market {
         let answer = server.said.clone();
         let market = Market { server, answer };
         eventually("the demo to be ready", Duration::from_secs(60), || {
-            market.server.send("GET", "/_instep/health/ready", None, None).status == 200
+            market
+                .server
+                .send("GET", "/_instep/health/ready", None, None)
+                .status
+                == 200
         });
         market
     }
 
     /// A key's secret.
     pub(crate) fn key(&self, name: &str) -> &str {
-        self.answer["keys"][name].as_str().unwrap_or_else(|| panic!("{}", self.answer))
+        self.answer["keys"][name]
+            .as_str()
+            .unwrap_or_else(|| panic!("{}", self.answer))
     }
 
     fn hits(&self, path: &str, key: Option<&str>, body: &Value) -> Value {
@@ -70,31 +76,62 @@ fn from_the_binary_to_the_first_hit() {
 /// Runs a line as a person's shell would.
 fn shell(line: &str) -> Value {
     let output = Command::new("sh").args(["-c", line]).output().expect("a shell");
-    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{line}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {line}"))
 }
 
 #[test]
 fn the_lines_it_prints_do_what_they_say() {
-    if Command::new("curl").arg("--version").stdout(Stdio::null()).status().is_err() {
-        let _ = writeln!(std::io::stderr(), "SKIPPED the demo's curl lines: there is no curl");
+    if Command::new("curl")
+        .arg("--version")
+        .stdout(Stdio::null())
+        .status()
+        .is_err()
+    {
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED the demo's curl lines: there is no curl"
+        );
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     let market = Market::start(folder.path(), &["--cars", "2000"]);
-    let lines: Vec<&str> = market.answer["try"].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();
-    let [staff, dealer, buyer] = lines[..] else { panic!("{lines:?}") };
+    let lines: Vec<&str> = market.answer["try"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|line| line.as_str().unwrap())
+        .collect();
+    let [staff, dealer, buyer] = lines[..] else {
+        panic!("{lines:?}")
+    };
     let found = shell(staff);
     assert!(found["hits"]["total"]["value"].as_u64().unwrap() > 3, "{found}");
     assert_eq!(found["hits"]["hits"].as_array().unwrap().len(), 3);
     let makes = found["aggregations"]["makes"]["buckets"].as_array().unwrap();
-    assert!(makes.len() > 1 && makes[0]["doc_count"].as_u64().unwrap() >= makes[1]["doc_count"].as_u64().unwrap());
+    assert!(
+        makes.len() > 1 && makes[0]["doc_count"].as_u64().unwrap() >= makes[1]["doc_count"].as_u64().unwrap()
+    );
     let found = shell(dealer);
-    assert!(found["hits"]["total"]["value"].as_u64().unwrap() > 0, "the dealer sees what is offered to the trade: {found}");
-    let body = found["hits"]["hits"][0]["_source"]["body"].as_str().unwrap().to_lowercase();
+    assert!(
+        found["hits"]["total"]["value"].as_u64().unwrap() > 0,
+        "the dealer sees what is offered to the trade: {found}"
+    );
+    let body = found["hits"]["hits"][0]["_source"]["body"]
+        .as_str()
+        .unwrap()
+        .to_lowercase();
     assert!(body.contains("trade only"), "{body}");
     let found = shell(buyer);
-    assert_eq!(found["hits"]["total"], json!({ "value": 0, "relation": "eq" }), "{found}");
+    assert_eq!(
+        found["hits"]["total"],
+        json!({ "value": 0, "relation": "eq" }),
+        "{found}"
+    );
 
     // The same lines are told to people who read no JSON.
     let mut said = String::new();
@@ -114,8 +151,14 @@ fn the_lines_it_prints_do_what_they_say() {
     }
     let _ = child.kill();
     let _ = child.wait();
-    assert!(said.contains("serving on http://127.0.0.1:") && said.matches("\ncurl -s http://").count() == 3, "{said}");
-    assert!(other.path().join("instep-demo/instep.toml").is_file(), "the folder it names is there");
+    assert!(
+        said.contains("serving on http://127.0.0.1:") && said.matches("\ncurl -s http://").count() == 3,
+        "{said}"
+    );
+    assert!(
+        other.path().join("instep-demo/instep.toml").is_file(),
+        "the folder it names is there"
+    );
 }
 
 #[test]
@@ -123,7 +166,11 @@ fn the_same_seed_gives_the_same_rows() {
     let bytes = |seed: &str| {
         let folder = tempfile::tempdir().unwrap();
         let mut command = Product::at(folder.path()).command(&["demo", "--json", "--folder", "market"]);
-        let server = Server::start(command.args(["--cars", "300", "--seed", seed]).stderr(Stdio::null()));
+        let server = Server::start(
+            command
+                .args(["--cars", "300", "--seed", seed])
+                .stderr(Stdio::null()),
+        );
         drop(server);
         // Without what instep adds to follow it.
         let database = rusqlite::Connection::open(folder.path().join("market/market.db")).unwrap();
@@ -148,7 +195,11 @@ fn the_same_seed_gives_the_same_rows() {
         rows
     };
     let (first, again, other) = (bytes("7"), bytes("7"), bytes("8"));
-    assert!(first["ad"].len() == 300 && first["car"].len() == 300, "{:?}", first.keys());
+    assert!(
+        first["ad"].len() == 300 && first["car"].len() == 300,
+        "{:?}",
+        first.keys()
+    );
     assert!(first == again, "the same seed");
     assert!(first != other, "another seed");
 }
@@ -169,40 +220,61 @@ fn live_changes_are_followed() {
         told = notes.lines().rev().find_map(|line| {
             let (ad, rest) = line.split_once("\"ad ")?.1.split_once(": price ")?;
             let (before, after) = rest.split_once(" (")?.0.split_once(" → ")?;
-            Some((ad.to_owned(), before.parse::<f64>().ok()?, after.parse::<f64>().ok()?))
+            Some((
+                ad.to_owned(),
+                before.parse::<f64>().ok()?,
+                after.parse::<f64>().ok()?,
+            ))
         });
         told.is_some()
     });
     let (ad, old, new) = told.unwrap();
     assert_ne!(old, new);
     eventually("the price it printed to be found", Duration::from_secs(5), || {
-        let found = market.server.send("GET", &format!("/ad/_doc/{ad}"), Some(market.key("staff")), None);
+        let found = market
+            .server
+            .send("GET", &format!("/ad/_doc/{ad}"), Some(market.key("staff")), None);
         found.json()["_source"]["price"] == json!(new)
     });
-    eventually("five changes to be made and indexed", Duration::from_secs(30), || {
-        let set = state();
-        assert_eq!(set["conserved"], json!(true), "{set}");
-        set["counts"]["touches"].as_u64().unwrap() >= before + 5
-    });
+    eventually(
+        "five changes to be made and indexed",
+        Duration::from_secs(30),
+        || {
+            let set = state();
+            assert_eq!(set["conserved"], json!(true), "{set}");
+            set["counts"]["touches"].as_u64().unwrap() >= before + 5
+        },
+    );
     // What the rows say now is what is found, ad by ad.
-    eventually("the index to say what the rows say", Duration::from_secs(20), || {
-        let rows: BTreeMap<String, String> = database
-            .prepare("select id, title from ad")
-            .unwrap()
-            .query_map([], |row| Ok((row.get::<_, i64>(0)?.to_string(), row.get(1)?)))
-            .unwrap()
-            .collect::<Result<_, _>>()
-            .unwrap();
-        let body = json!({ "size": 1000, "_source": ["title"] });
-        let staff = market.hits("/ad/_search", Some(market.key("staff")), &body);
-        let found: BTreeMap<String, String> = staff["hits"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|hit| (hit["_id"].as_str().unwrap().to_owned(), hit["_source"]["title"].as_str().unwrap().to_owned()))
-            .collect();
-        !rows.is_empty() && found.iter().all(|(id, title)| rows.get(id) == Some(title)) && found.len() + 5 > rows.len()
-    });
+    eventually(
+        "the index to say what the rows say",
+        Duration::from_secs(20),
+        || {
+            let rows: BTreeMap<String, String> = database
+                .prepare("select id, title from ad")
+                .unwrap()
+                .query_map([], |row| Ok((row.get::<_, i64>(0)?.to_string(), row.get(1)?)))
+                .unwrap()
+                .collect::<Result<_, _>>()
+                .unwrap();
+            let body = json!({ "size": 1000, "_source": ["title"] });
+            let staff = market.hits("/ad/_search", Some(market.key("staff")), &body);
+            let found: BTreeMap<String, String> = staff["hits"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|hit| {
+                    (
+                        hit["_id"].as_str().unwrap().to_owned(),
+                        hit["_source"]["title"].as_str().unwrap().to_owned(),
+                    )
+                })
+                .collect();
+            !rows.is_empty()
+                && found.iter().all(|(id, title)| rows.get(id) == Some(title))
+                && found.len() + 5 > rows.len()
+        },
+    );
     assert_eq!(market.server.stop(), Some(0));
 }
 
@@ -214,11 +286,23 @@ fn a_second_demo_in_the_same_folder_is_refused() {
     let market = Market::start(folder.path(), &["--cars", "50"]);
     let said = product.refused(&demo, 1);
     assert!(said.contains("instep-state") && said.contains("next: "), "{said}");
-    assert_eq!(market.server.send("GET", "/ad/_count", Some(market.key("staff")), None).json()["count"], json!(50));
+    assert_eq!(
+        market
+            .server
+            .send("GET", "/ad/_count", Some(market.key("staff")), None)
+            .json()["count"],
+        json!(50)
+    );
     assert_eq!(market.server.stop(), Some(0));
     // It is over: the folder is taken again.
     let market = Market::start(folder.path(), &["--cars", "60"]);
-    assert_eq!(market.server.send("GET", "/ad/_count", Some(market.key("staff")), None).json()["count"], json!(60));
+    assert_eq!(
+        market
+            .server
+            .send("GET", "/ad/_count", Some(market.key("staff")), None)
+            .json()["count"],
+        json!(60)
+    );
     drop(market);
     // What no demo wrote is not touched.
     std::fs::write(folder.path().join("market/thesis.txt"), "years of work").unwrap();

@@ -31,17 +31,30 @@ fn change(database: &mut Connection, dice: &mut Dice, last: i64) {
     let transaction = database.transaction().expect("a transaction");
     let run = |sql: &str| transaction.execute(sql, []).expect("the change");
     match dice.roll(9) {
-        0 | 1 => run(&format!("update artwork set title = 'title ' || {} where id = {id}", dice.roll(1 << 40))),
-        2 => run(&format!("update artist set name = 'name ' || {} where id = {artist}", dice.roll(1 << 40))),
-        3 => run(&format!("update or ignore artwork_artist set artist_id = {artist} where artwork_id = {id}")),
+        0 | 1 => run(&format!(
+            "update artwork set title = 'title ' || {} where id = {id}",
+            dice.roll(1 << 40)
+        )),
+        2 => run(&format!(
+            "update artist set name = 'name ' || {} where id = {artist}",
+            dice.roll(1 << 40)
+        )),
+        3 => run(&format!(
+            "update or ignore artwork_artist set artist_id = {artist} where artwork_id = {id}"
+        )),
         4 => run(&format!("delete from artwork_subject where artwork_id = {id}")),
-        5 => run(&format!("insert or ignore into artwork_subject select {id}, id from subject where id in ({artist}, {artist} + 1) and exists (select 1 from artwork where id = {id})")),
+        5 => run(&format!(
+            "insert or ignore into artwork_subject select {id}, id from subject where id in ({artist}, {artist} + 1) and exists (select 1 from artwork where id = {id})"
+        )),
         6 => {
             run(&format!("delete from artwork_subject where artwork_id = {id}"));
             run(&format!("delete from artwork_artist where artwork_id = {id}"));
             run(&format!("delete from artwork where id = {id}"))
         }
-        7 => run(&format!("insert or replace into artwork (id, title, acno) values ({id}, 'again ' || {}, 'X{id}')", dice.roll(1 << 40))),
+        7 => run(&format!(
+            "insert or replace into artwork (id, title, acno) values ({id}, 'again ' || {}, 'X{id}')",
+            dice.roll(1 << 40)
+        )),
         _ => {
             run(&format!("update artwork set title = 'never' where id = {id}"));
             transaction.rollback().expect("the rollback");
@@ -53,10 +66,14 @@ fn change(database: &mut Connection, dice: &mut Dice, last: i64) {
 
 #[test]
 fn fifty_kills_lose_nothing() {
-    let Some(data) = tate::folder("the kill test") else { return };
+    let Some(data) = tate::folder("the kill test") else {
+        return;
+    };
     let folder = tempfile::tempdir().expect("a folder");
     let (mut database, product) = small(&data, folder.path());
-    let last: i64 = database.query_row("select max(id) from artwork", [], |row| row.get(0)).expect("an id");
+    let last: i64 = database
+        .query_row("select max(id) from artwork", [], |row| row.get(0))
+        .expect("an id");
     database.busy_timeout(Duration::from_secs(10)).expect("a timeout");
 
     let stop = Arc::new(AtomicBool::new(false));
@@ -90,10 +107,17 @@ fn fifty_kills_lose_nothing() {
 
     assert_eq!(product.json(&["sync", "--once"])["complete"], json!(true));
     let found = product.json(&["verify"]);
-    assert_eq!(found["differences"], json!(0), "after {changes} changes and 50 kills: {found}");
+    assert_eq!(
+        found["differences"],
+        json!(0),
+        "after {changes} changes and 50 kills: {found}"
+    );
     let rows = number(&database, "select count(*) from artwork");
     let server = product.serve();
-    assert_eq!(server.send("GET", "/artwork/_count", None, None).json()["count"], json!(rows));
+    assert_eq!(
+        server.send("GET", "/artwork/_count", None, None).json()["count"],
+        json!(rows)
+    );
 }
 
 /// A process that is about to be killed.
@@ -117,13 +141,21 @@ impl Kill {
 
 #[test]
 fn two_thousand_updates_under_load_leave_nothing_stale() {
-    let Some(data) = tate::folder("the load test") else { return };
+    let Some(data) = tate::folder("the load test") else {
+        return;
+    };
     let folder = tempfile::tempdir().expect("a folder");
     let (database, product) = small(&data, folder.path());
     database.busy_timeout(Duration::from_secs(10)).expect("a timeout");
     let ids: Vec<i64> = {
-        let mut statement = database.prepare("select id from artwork order by id").expect("a statement");
-        statement.query_map([], |row| row.get(0)).expect("rows").collect::<Result<_, _>>().expect("ids")
+        let mut statement = database
+            .prepare("select id from artwork order by id")
+            .expect("a statement");
+        statement
+            .query_map([], |row| row.get(0))
+            .expect("rows")
+            .collect::<Result<_, _>>()
+            .expect("ids")
     };
     assert_eq!(product.json(&["sync", "--once"])["complete"], json!(true));
     let server = product.serve();
@@ -132,29 +164,50 @@ fn two_thousand_updates_under_load_leave_nothing_stale() {
     let burners: Vec<_> = (0..2)
         .map(|_| {
             let stop = stop.clone();
-            std::thread::spawn(move || while !stop.load(Ordering::Relaxed) { std::hint::spin_loop() })
+            std::thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    std::hint::spin_loop()
+                }
+            })
         })
         .collect();
     let mut dice = Dice(13);
     let mut next = Instant::now();
     for update in 0..2_000 {
         let id = ids[dice.roll(ids.len() as u64) as usize];
-        database.execute("update artwork set title = ? where id = ?", rusqlite::params![format!("update {update}"), id]).expect("update");
+        database
+            .execute(
+                "update artwork set title = ? where id = ?",
+                rusqlite::params![format!("update {update}"), id],
+            )
+            .expect("update");
         next += Duration::from_millis(20);
         std::thread::park_timeout(next.saturating_duration_since(Instant::now()));
     }
     caught_up(&server);
     stop.store(true, Ordering::Relaxed);
-    burners.into_iter().for_each(|burner| burner.join().expect("a burner"));
+    burners
+        .into_iter()
+        .for_each(|burner| burner.join().expect("a burner"));
     assert_eq!(product.json(&["verify"])["differences"], json!(0));
 
-    let updated = number(&database, "select count(*) from artwork where title like 'update %'");
-    let found = server.send("POST", "/artwork/_count", None, Some(&json!({ "query": { "prefix": { "title.keyword": "update " } } })));
+    let updated = number(
+        &database,
+        "select count(*) from artwork where title like 'update %'",
+    );
+    let found = server.send(
+        "POST",
+        "/artwork/_count",
+        None,
+        Some(&json!({ "query": { "prefix": { "title.keyword": "update " } } })),
+    );
     assert_eq!(found.json()["count"], json!(updated));
 }
 
 fn caught_up(server: &Server) {
     // The last commit is at most a poll away from the log.
     std::thread::park_timeout(Duration::from_millis(200));
-    eventually("no lag", Duration::from_secs(60), || server.status(None)["sets"][0]["lag"] == json!(0));
+    eventually("no lag", Duration::from_secs(60), || {
+        server.status(None)["sets"][0]["lag"] == json!(0)
+    });
 }

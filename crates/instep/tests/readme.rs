@@ -14,10 +14,16 @@ const README: &str = include_str!("../../../README.md");
 
 /// The fenced blocks of a language below a heading.
 fn blocks(heading: &str, language: &str) -> Vec<&'static str> {
-    let (_, section) = README.split_once(heading).unwrap_or_else(|| panic!("no section {heading:?}"));
+    let (_, section) = README
+        .split_once(heading)
+        .unwrap_or_else(|| panic!("no section {heading:?}"));
     let section = section.split("\n## ").next().unwrap();
     let fence = format!("```{language}\n");
-    section.split(&fence).skip(1).map(|block| block.split("```").next().unwrap()).collect()
+    section
+        .split(&fence)
+        .skip(1)
+        .map(|block| block.split("```").next().unwrap())
+        .collect()
 }
 
 /// A command as a shell runs it, with the binary on the path.
@@ -26,16 +32,26 @@ fn shell(folder: &Path, line: &str) -> Command {
     #[allow(clippy::disallowed_methods, reason = "a shell needs the path it always has")]
     let path = std::env::var("PATH").unwrap_or_default();
     let mut command = Command::new("sh");
-    command.args(["-c", line]).current_dir(folder).env("PATH", format!("{}:{path}", binary.display()));
+    command
+        .args(["-c", line])
+        .current_dir(folder)
+        .env("PATH", format!("{}:{path}", binary.display()));
     command.stdin(Stdio::null()).env_remove("INSTEP_CONFIG");
     command
 }
 
 #[test]
 fn your_own_database_in_five_minutes() {
-    let [commands, search] = blocks("## Your own database in five minutes", "sh")[..] else { panic!("two blocks") };
-    let lines: Vec<&str> = commands.lines().filter(|line| line.starts_with("instep ")).collect();
-    let [init, check, serve] = lines[..] else { panic!("three commands: {lines:?}") };
+    let [commands, search] = blocks("## Your own database in five minutes", "sh")[..] else {
+        panic!("two blocks")
+    };
+    let lines: Vec<&str> = commands
+        .lines()
+        .filter(|line| line.starts_with("instep "))
+        .collect();
+    let [init, check, serve] = lines[..] else {
+        panic!("three commands: {lines:?}")
+    };
     assert!(init.contains("> instep.toml") && serve.starts_with("instep serve "));
 
     // Any shop with products that have a title and tags.
@@ -55,16 +71,34 @@ fn your_own_database_in_five_minutes() {
     for line in [init, check] {
         let output = shell(folder.path(), line).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{line}\n{}\n{said}", String::from_utf8_lossy(&output.stdout));
+        assert!(
+            output.status.success(),
+            "{line}\n{}\n{said}",
+            String::from_utf8_lossy(&output.stdout)
+        );
         assert!(said.is_empty(), "{line} complains: {said}");
     }
     // The port alone is another one: several tests run at once. The shell makes way for the process, so that it is killed.
     let serve = serve.split('#').next().unwrap().trim();
-    let server = Server::start(shell(folder.path(), &format!("exec {serve} --json --listen 127.0.0.1:0")));
+    let server = Server::start(shell(
+        folder.path(),
+        &format!("exec {serve} --json --listen 127.0.0.1:0"),
+    ));
 
     // curl -s "$ADDRESS/product/_search" -H … -d '{…}'
-    let path = search.split("$ADDRESS").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
-    let body: Value = serde_json::from_str(search.split("-d '").nth(1).and_then(|rest| rest.split('\'').next()).unwrap()).unwrap();
+    let path = search
+        .split("$ADDRESS")
+        .nth(1)
+        .and_then(|rest| rest.split('"').next())
+        .unwrap();
+    let body: Value = serde_json::from_str(
+        search
+            .split("-d '")
+            .nth(1)
+            .and_then(|rest| rest.split('\'').next())
+            .unwrap(),
+    )
+    .unwrap();
     let found = || {
         loop {
             let answer = server.send("POST", path, None, Some(&body));
@@ -78,30 +112,56 @@ fn your_own_database_in_five_minutes() {
     };
     let titles = |found: &Value| -> Vec<String> {
         let hits = found["hits"]["hits"].as_array().unwrap();
-        hits.iter().map(|hit| hit["_source"]["title"].as_str().unwrap().to_owned()).collect()
+        hits.iter()
+            .map(|hit| hit["_source"]["title"].as_str().unwrap().to_owned())
+            .collect()
     };
-    eventually("both bicycles to be found", Duration::from_secs(20), || titles(&found()) == ["A folding bicycle", "A bicycle"]);
+    eventually("both bicycles to be found", Duration::from_secs(20), || {
+        titles(&found()) == ["A folding bicycle", "A bicycle"]
+    });
     let buckets = &found()["aggregations"]["tags"]["buckets"];
-    assert_eq!(*buckets, json!([{ "key": "city", "doc_count": 2 }, { "key": "small", "doc_count": 1 }]));
+    assert_eq!(
+        *buckets,
+        json!([{ "key": "city", "doc_count": 2 }, { "key": "small", "doc_count": 1 }])
+    );
 
     // Change a row with any program and search again.
     let changed = std::time::Instant::now();
-    database.execute("update product set title = 'A folding chair' where id = 3", []).unwrap();
-    eventually("the changed row to be found", Duration::from_secs(10), || titles(&found()).contains(&"A folding chair".to_owned()));
+    database
+        .execute("update product set title = 'A folding chair' where id = 3", [])
+        .unwrap();
+    eventually("the changed row to be found", Duration::from_secs(10), || {
+        titles(&found()).contains(&"A folding chair".to_owned())
+    });
     eprintln!("a change was found after {:.0?}", changed.elapsed());
-    for line in ["instep status", "instep verify", "instep config schema", "instep config print"] {
+    for line in [
+        "instep status",
+        "instep verify",
+        "instep config schema",
+        "instep config print",
+    ] {
         assert!(README.contains(&format!("`{line}`")), "{line} is in the README");
         let output = shell(folder.path(), line).output().unwrap();
-        assert!(output.status.success() && !output.stdout.is_empty(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success() && !output.stdout.is_empty(),
+            "{line}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
     assert_eq!(server.stop(), Some(0));
     let output = shell(folder.path(), "instep sync --once").output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 #[test]
 fn the_example_configuration_works() {
-    let [example] = blocks("## Configuration", "toml")[..] else { panic!("one block") };
+    let [example] = blocks("## Configuration", "toml")[..] else {
+        panic!("one block")
+    };
     let folder = tempfile::tempdir().unwrap();
     let database = shop::write(folder.path());
     let secret = "a-secret-of-the-shop-window";
@@ -126,19 +186,46 @@ fn the_example_configuration_works() {
     });
     assert_eq!(source, expected);
     assert_eq!(ask("2").status, 404, "for the staff alone");
-    let other = server.send("POST", "/product-en/_search", Some(secret), Some(&json!({ "query": { "term": { "parent.name.keyword": "folding" } } })));
+    let other = server.send(
+        "POST",
+        "/product-en/_search",
+        Some(secret),
+        Some(&json!({ "query": { "term": { "parent.name.keyword": "folding" } } })),
+    );
     assert_eq!(other.json()["hits"]["total"]["value"], json!(1), "{}", other.body);
-    assert_eq!(server.send("GET", "/product/_count", None, None).status, 404, "nothing is public");
+    assert_eq!(
+        server.send("GET", "/product/_count", None, None).status,
+        404,
+        "nothing is public"
+    );
 
     // Every table of it is followed, over two joins as well.
     for (change, path, value) in [
-        ("update customer set name = 'Doris' where id = 2", "/reviews/0/author/name", "Doris"),
-        ("update category set name = 'foldable' where id = 2", "/parent/name", "foldable"),
-        ("update seller set country = 'NO' where id = 1", "/seller/country", "NO"),
+        (
+            "update customer set name = 'Doris' where id = 2",
+            "/reviews/0/author/name",
+            "Doris",
+        ),
+        (
+            "update category set name = 'foldable' where id = 2",
+            "/parent/name",
+            "foldable",
+        ),
+        (
+            "update seller set country = 'NO' where id = 1",
+            "/seller/country",
+            "NO",
+        ),
         ("update tag set name = 'town' where id = 1", "/tags/0", "town"),
-        ("insert into review values (9, 1, 1, 4, 'first', '2020-01-01')", "/reviews/0/body", "first"),
+        (
+            "insert into review values (9, 1, 1, 4, 'first', '2020-01-01')",
+            "/reviews/0/body",
+            "first",
+        ),
     ] {
         database.execute(change, []).unwrap();
-        eventually(change, Duration::from_secs(10), || ask("1").json()["_source"].pointer(path) == Some(&json!(value)));
+        eventually(change, Duration::from_secs(10), || {
+            ask("1").json()["_source"].pointer(path) == Some(&json!(value))
+        });
     }
 }

@@ -99,7 +99,10 @@ fn every_change_to_the_tate_is_followed() {
     let with_subject = || count(&server, json!({ "term": { "subjects": &name } }));
     let before = with_subject();
     let removed = database
-        .execute("delete from artwork_subject where subject_id = ?", [subject as i64])
+        .execute(
+            "delete from artwork_subject where subject_id = ?",
+            [subject as i64],
+        )
         .expect("delete") as u64;
     assert!(removed > 100 && before >= removed);
     in_step(&server, || with_subject() == before - removed);

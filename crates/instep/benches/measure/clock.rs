@@ -9,7 +9,10 @@ pub(crate) fn now_us() -> u64 {
 }
 
 /// Holds this thread, as finely as the kernel does.
-#[allow(clippy::disallowed_methods, reason = "the thread does nothing but keep a rhythm; a wait of tokio's is a millisecond or more")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the thread does nothing but keep a rhythm; a wait of tokio's is a millisecond or more"
+)]
 pub(crate) fn pause(time: Duration) {
     std::thread::sleep(time);
 }

@@ -40,7 +40,11 @@ impl Arguments {
 
     /// Refuses what nobody took.
     pub(crate) fn end(self, known: &str) {
-        assert!(self.0.is_empty(), "unknown arguments {:?}; there are: {known}", self.0);
+        assert!(
+            self.0.is_empty(),
+            "unknown arguments {:?}; there are: {known}",
+            self.0
+        );
     }
 }
 

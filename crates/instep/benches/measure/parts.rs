@@ -14,8 +14,8 @@ use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 use serde_json::{Value, json};
 
-use crate::process::{Peak, cpu_us, threads_us};
 use crate::measure::{Engine, block_on, configuration, open};
+use crate::process::{Peak, cpu_us, threads_us};
 
 /// The columns that the documents hold, one statement for each table.
 const TABLES: [&str; 8] = [
@@ -106,7 +106,11 @@ struct Cost {
 
 impl Cost {
     fn begin() -> Cost {
-        Cost { peak: Peak::watch(), cpu: cpu_us(), began: Instant::now() }
+        Cost {
+            peak: Peak::watch(),
+            cpu: cpu_us(),
+            began: Instant::now(),
+        }
     }
 
     fn done(&self) -> f64 {
@@ -163,7 +167,10 @@ async fn ours(folder: &Path, engine: Engine) -> Value {
     drop(parts);
     let mut figures = cost.end(documents, seconds);
     let per_document = |us: u64| us as f64 / documents as f64;
-    figures["threads_cpu_us"] = threads.into_iter().map(|(name, us)| (name, json!(per_document(us)))).collect();
+    figures["threads_cpu_us"] = threads
+        .into_iter()
+        .map(|(name, us)| (name, json!(per_document(us))))
+        .collect();
     figures
 }
 
@@ -174,10 +181,16 @@ async fn ready(folder: &Path) -> Value {
     let mut file = std::io::BufWriter::new(std::fs::File::create(folder.join("ready")).expect("a file"));
     let mut after = None;
     loop {
-        let ids = parts.assembler.scan(&collection, after.as_ref(), 2_000).await.expect("keys");
+        let ids = parts
+            .assembler
+            .scan(&collection, after.as_ref(), 2_000)
+            .await
+            .expect("keys");
         let Some(last) = ids.last().cloned() else { break };
         for built in parts.assembler.build(&collection, &ids).await.expect("documents") {
-            let Built::Document(document) = built else { panic!("every row is a document") };
+            let Built::Document(document) = built else {
+                panic!("every row is a document")
+            };
             assert_eq!(document.readers, Readers::Public, "the collection is public");
             writeln!(file, "{}\n{}", document.id.as_str(), document.source).expect("the file can be written");
         }
@@ -209,8 +222,13 @@ fn raw(folder: &Path) -> Value {
     }
     let config = configuration(folder, Engine::Embedded);
     let mapping = block_on(async {
-        let schemas = instep::wiring::schemas(&instep::wiring::open_sources(&config).expect("it opens")).await;
-        Mapping::of(&config.collections(&schemas.expect("a schema")).expect("it was valid before")[0])
+        let schemas =
+            instep::wiring::schemas(&instep::wiring::open_sources(&config).expect("it opens")).await;
+        Mapping::of(
+            &config
+                .collections(&schemas.expect("a schema"))
+                .expect("it was valid before")[0],
+        )
     });
     let mut bare = Bare::create(&directory, &mapping, options(&config)).expect("an index");
     let before = cpu_us();
@@ -233,7 +251,10 @@ fn raw(folder: &Path) -> Value {
 
 /// What the product gives the embedded engine.
 fn options(config: &instep::config::Config) -> Options {
-    Options { writer_memory_bytes: writer_memory(config), ..Options::default() }
+    Options {
+        writer_memory_bytes: writer_memory(config),
+        ..Options::default()
+    }
 }
 
 /// The writer's budget, in bytes.

@@ -20,9 +20,13 @@ pub(crate) fn cpu_us() -> u64 {
 pub(crate) fn threads_us() -> BTreeMap<String, u64> {
     let mut threads = BTreeMap::new();
     for task in std::fs::read_dir("/proc/self/task").expect("Linux").flatten() {
-        let Ok(stat) = std::fs::read_to_string(task.path().join("stat")) else { continue };
+        let Ok(stat) = std::fs::read_to_string(task.path().join("stat")) else {
+            continue;
+        };
         let name = stat.split_once('(').and_then(|(_, rest)| rest.rsplit_once(')'));
-        let name = name.map_or("?", |(name, _)| name).trim_end_matches(|digit: char| digit.is_ascii_digit());
+        let name = name
+            .map_or("?", |(name, _)| name)
+            .trim_end_matches(|digit: char| digit.is_ascii_digit());
         *threads.entry(name.to_owned()).or_default() += used(&stat);
     }
     threads
@@ -31,15 +35,25 @@ pub(crate) fn threads_us() -> BTreeMap<String, u64> {
 /// utime + stime: the 14th and 15th field; the second may hold spaces and ends with the last parenthesis.
 fn used(stat: &str) -> u64 {
     let (_, after) = stat.rsplit_once(')').expect("the name is in parentheses");
-    let ticks = after.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("ticks"));
+    let ticks = after
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .map(|ticks| ticks.parse::<u64>().expect("ticks"));
     ticks.sum::<u64>() * TICK_US
 }
 
 /// Anonymous memory in the process's resident set, in kB.
 pub(crate) fn rss_anon_kb() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("Linux 4.5 or later");
-    line.trim().trim_end_matches(" kB").parse().expect("a number of kB")
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"))
+        .expect("Linux 4.5 or later");
+    line.trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .expect("a number of kB")
 }
 
 /// Watches the anonymous memory until it is asked for the highest.
@@ -61,7 +75,10 @@ impl Peak {
                 }
             }
         };
-        Peak { stop, watcher: std::thread::spawn(watch) }
+        Peak {
+            stop,
+            watcher: std::thread::spawn(watch),
+        }
     }
 
     /// The highest so far, in kB.

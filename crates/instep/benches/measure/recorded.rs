@@ -54,7 +54,12 @@ impl ChangeLog for Recorded {
         self.log.forget_position(source).await
     }
 
-    async fn append(&self, source: &SourceName, upto: Option<&Position>, touches: &[Touch]) -> Result<Appended> {
+    async fn append(
+        &self,
+        source: &SourceName,
+        upto: Option<&Position>,
+        touches: &[Touch],
+    ) -> Result<Appended> {
         let appended = self.log.append(source, upto, touches).await?;
         self.appended(&appended, touches);
         Ok(appended)
@@ -90,7 +95,12 @@ impl ChangeLog for Recorded {
         Ok(())
     }
 
-    async fn rescan(&self, set: &SetName, collections: &[(CollectionName, String)], both: bool) -> Result<()> {
+    async fn rescan(
+        &self,
+        set: &SetName,
+        collections: &[(CollectionName, String)],
+        both: bool,
+    ) -> Result<()> {
         self.log.rescan(set, collections, both).await
     }
 

@@ -28,8 +28,19 @@ pub(crate) struct Change {
 pub(crate) fn start(database: &Path, load: Load, marker: &str) -> Child {
     let mut command = Command::new(std::env::current_exe().expect("this program has a file"));
     command.args(["--bench", "--writer"]).arg(database);
-    command.args(["--rate", &load.rate.to_string(), "--seconds", &load.seconds.to_string(), "--marker", marker]);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("it starts again")
+    command.args([
+        "--rate",
+        &load.rate.to_string(),
+        "--seconds",
+        &load.seconds.to_string(),
+        "--marker",
+        marker,
+    ]);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts again")
 }
 
 /// Waits for the writer's end, and reads what it did.
@@ -41,7 +52,11 @@ pub(crate) fn finish(writer: Child) -> Vec<Change> {
         let mut parts = line.split(' ');
         let mut next = || parts.next().expect("three numbers to a line");
         let id = next().to_owned();
-        Change { id, began_us: next().parse().expect("a time"), ended_us: next().parse().expect("a time") }
+        Change {
+            id,
+            began_us: next().parse().expect("a time"),
+            ended_us: next().parse().expect("a time"),
+        }
     };
     text.lines().map(change).collect()
 }
@@ -51,17 +66,23 @@ pub(crate) fn finish(writer: Child) -> Vec<Change> {
 pub(crate) fn write(database: &Path, load: Load, marker: &str) -> String {
     let connection = Connection::open(database).expect("the database opens");
     connection.busy_timeout(Duration::from_secs(5)).expect("a time");
-    connection.pragma_update(None, "synchronous", "normal").expect("a mode");
+    connection
+        .pragma_update(None, "synchronous", "normal")
+        .expect("a mode");
     let count = i64::from(load.rate) * i64::from(load.seconds);
     let ids = ids(&connection, count);
-    let mut update = connection.prepare("update artwork set date_text = ?2 where id = ?1").expect("valid");
+    let mut update = connection
+        .prepare("update artwork set date_text = ?2 where id = ?1")
+        .expect("valid");
     let began = Instant::now();
     let mut done = String::new();
     for (turn, id) in ids.iter().enumerate() {
         let due = Duration::from_secs(1) * u32::try_from(turn).expect("few") / load.rate;
         pause(due.saturating_sub(began.elapsed()));
         connection.execute_batch("begin immediate").expect("it begins");
-        update.execute(rusqlite::params![id, marker]).expect("the row is there");
+        update
+            .execute(rusqlite::params![id, marker])
+            .expect("the row is there");
         let began_us = now_us();
         connection.execute_batch("commit").expect("it commits");
         writeln!(done, "{id} {began_us} {}", now_us()).expect("a string grows");
@@ -71,7 +92,9 @@ pub(crate) fn write(database: &Path, load: Load, marker: &str) -> String {
 
 /// So many rows, from all over the table.
 fn ids(connection: &Connection, count: i64) -> Vec<i64> {
-    let mut ids = connection.prepare("select id from artwork order by id * 2654435761 % 1000003 limit ?1").expect("valid");
+    let mut ids = connection
+        .prepare("select id from artwork order by id * 2654435761 % 1000003 limit ?1")
+        .expect("valid");
     let ids = ids.query_map([count], |row| row.get(0)).expect("it runs");
     ids.collect::<rusqlite::Result<_>>().expect("ids")
 }

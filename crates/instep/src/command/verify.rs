@@ -32,7 +32,10 @@ pub(crate) async fn verify(path: &Path, wanted: Wanted, output: &Output) -> Resu
             reports.push((set, &collection.name, found));
         }
     }
-    let differences: u64 = reports.iter().flat_map(|(_, _, found)| found.counts.values()).sum();
+    let differences: u64 = reports
+        .iter()
+        .flat_map(|(_, _, found)| found.counts.values())
+        .sum();
     let repaired: u64 = reports.iter().map(|(_, _, found)| found.repaired).sum();
     let clean = reports.iter().all(|(_, _, found)| found.is_clean());
     let shown = reports.iter().map(|(set, collection, found)| {
@@ -46,10 +49,17 @@ pub(crate) async fn verify(path: &Path, wanted: Wanted, output: &Output) -> Resu
     });
     output.result(&text(&reports), &answer);
     if repaired > 0 {
-        output.note("repaired documents are indexed by the running server, or by the next `instep sync --once`");
+        output.note(
+            "repaired documents are indexed by the running server, or by the next `instep sync --once`",
+        );
     }
-    let mended = wanted.repair && repaired == differences && reports.iter().all(|(_, _, found)| found.unsettled == 0);
-    Ok(if clean || mended { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let mended =
+        wanted.repair && repaired == differences && reports.iter().all(|(_, _, found)| found.unsettled == 0);
+    Ok(if clean || mended {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 async fn one(
@@ -60,7 +70,11 @@ async fn one(
     output: &Output,
 ) -> Result<Verified> {
     let engine = parts.engine_of(set)?.engine.clone();
-    let options = VerifyOptions { repair: wanted.repair, resume: wanted.resume, ..VerifyOptions::default() };
+    let options = VerifyOptions {
+        repair: wanted.repair,
+        resume: wanted.resume,
+        ..VerifyOptions::default()
+    };
     let (builder, log) = (parts.assembler.clone(), parts.log.clone());
     let rows = parts.assembler.count(&collection.name).await?;
     // Both sides are walked; there are about as many documents as rows.
@@ -70,8 +84,12 @@ async fn one(
         let mut bar = bar.lock().expect("nothing panics while it is held");
         bar.set(found.rows + found.documents, Some(total));
     };
-    let found = Verify::new(collection, set, engine, builder, log, options).run(show).await?;
-    bar.into_inner().expect("nothing panics while it is held").finish();
+    let found = Verify::new(collection, set, engine, builder, log, options)
+        .run(show)
+        .await?;
+    bar.into_inner()
+        .expect("nothing panics while it is held")
+        .finish();
     Ok(found)
 }
 
@@ -99,9 +117,16 @@ fn collections<'a>(parts: &'a Parts, wanted: Option<&str>) -> Result<Vec<&'a Col
         .collect();
     match (found.is_empty(), wanted) {
         (true, Some(wanted)) => {
-            let known = parts.collections.iter().map(|collection| collection.name.as_str()).collect::<Vec<_>>().join(", ");
-            Err(Error::invalid("unknown_collection", format!("there is no collection `{wanted}`"))
-                .with_remedy(format!("there are: {known}")))
+            let known = parts
+                .collections
+                .iter()
+                .map(|collection| collection.name.as_str())
+                .collect::<Vec<_>>()
+                .join(", ");
+            Err(
+                Error::invalid("unknown_collection", format!("there is no collection `{wanted}`"))
+                    .with_remedy(format!("there are: {known}")),
+            )
         }
         (true, None) | (false, _) => Ok(found),
     }
@@ -110,17 +135,38 @@ fn collections<'a>(parts: &'a Parts, wanted: Option<&str>) -> Result<Vec<&'a Col
 fn text(reports: &[(&SetName, &instep_core::CollectionName, Verified)]) -> String {
     let mut text = String::new();
     for (set, collection, found) in reports {
-        let counts = found.counts.iter().map(|(kind, count)| format!("{count} {}", json!(kind).as_str().unwrap_or_default()));
+        let counts = found
+            .counts
+            .iter()
+            .map(|(kind, count)| format!("{count} {}", json!(kind).as_str().unwrap_or_default()));
         let counts = counts.collect::<Vec<_>>().join(", ");
-        let said = if found.is_clean() { "in step".to_owned() } else { counts };
-        text.push_str(&format!("{collection} in {set}: {} rows, {} documents: {said}\n", found.rows, found.documents));
+        let said = if found.is_clean() {
+            "in step".to_owned()
+        } else {
+            counts
+        };
+        text.push_str(&format!(
+            "{collection} in {set}: {} rows, {} documents: {said}\n",
+            found.rows, found.documents
+        ));
         if found.unsettled > 0 {
-            text.push_str(&format!("    {} documents changed at every look\n", found.unsettled));
+            text.push_str(&format!(
+                "    {} documents changed at every look\n",
+                found.unsettled
+            ));
         }
         for difference in &found.differences {
-            let trouble = difference.trouble.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
+            let trouble = difference
+                .trouble
+                .as_ref()
+                .map(|why| format!(" ({why})"))
+                .unwrap_or_default();
             let kind = json!(difference.kind);
-            text.push_str(&format!("    {}: {}{trouble}\n", kind.as_str().unwrap_or_default(), difference.id));
+            text.push_str(&format!(
+                "    {}: {}{trouble}\n",
+                kind.as_str().unwrap_or_default(),
+                difference.id
+            ));
         }
         if found.repaired > 0 {
             text.push_str(&format!("    {} touched to be indexed again\n", found.repaired));

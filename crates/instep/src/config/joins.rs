@@ -490,7 +490,8 @@ pub(crate) fn alike(above: &TableSchema, up: &str, below: &TableSchema, down: &s
         return false;
     };
     let class = |kind: ColumnKind| match kind {
-        ColumnKind::Boolean | ColumnKind::Integer => 1,
+        ColumnKind::Integer => 1,
+        ColumnKind::Boolean => 8,
         ColumnKind::Double => 2,
         ColumnKind::Decimal => 3,
         ColumnKind::Text | ColumnKind::Keyword | ColumnKind::Date => 4,

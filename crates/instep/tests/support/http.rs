@@ -21,11 +21,19 @@ impl Answer {
 }
 
 /// Sends a request with an optional API key and JSON body. `None` when the server is not there or goes away.
-pub fn send(address: SocketAddr, method: &str, path: &str, key: Option<&str>, body: Option<&Value>) -> Option<Answer> {
+pub fn send(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    key: Option<&str>,
+    body: Option<&Value>,
+) -> Option<Answer> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(60))).ok()?;
     let body = body.map(Value::to_string).unwrap_or_default();
-    let authorization = key.map(|key| format!("Authorization: Bearer {key}\r\n")).unwrap_or_default();
+    let authorization = key
+        .map(|key| format!("Authorization: Bearer {key}\r\n"))
+        .unwrap_or_default();
     let head = format!(
         "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{authorization}\
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
@@ -39,7 +47,10 @@ pub fn send(address: SocketAddr, method: &str, path: &str, key: Option<&str>, bo
     let (head, body) = text.split_once("\r\n\r\n")?;
     let status = head.split(' ').nth(1)?.parse().ok()?;
     let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
-    Some(Answer { status, body: if chunked { unchunked(body) } else { body.to_owned() } })
+    Some(Answer {
+        status,
+        body: if chunked { unchunked(body) } else { body.to_owned() },
+    })
 }
 
 fn unchunked(mut rest: &str) -> String {

@@ -25,7 +25,10 @@ impl Product {
 
     /// A folder as it is.
     pub fn at(folder: &Path) -> Self {
-        Product { folder: folder.to_owned(), environment: Vec::new() }
+        Product {
+            folder: folder.to_owned(),
+            environment: Vec::new(),
+        }
     }
 
     /// Runs commands with this variable.
@@ -37,8 +40,13 @@ impl Product {
     /// A command that is not started yet.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_instep"));
-        command.args(arguments).current_dir(&self.folder).stdin(Stdio::null());
-        command.env_remove("INSTEP_CONFIG").envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
+            .args(arguments)
+            .current_dir(&self.folder)
+            .stdin(Stdio::null());
+        command
+            .env_remove("INSTEP_CONFIG")
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 
@@ -50,14 +58,25 @@ impl Product {
     /// Starts a command whose output nobody reads.
     pub fn spawn(&self, arguments: &[&str]) -> Child {
         let mut command = self.command(arguments);
-        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary runs")
+        command
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the binary runs")
     }
 
     /// Runs a command that must fail with this exit code; what it says on standard error.
     pub fn refused(&self, arguments: &[&str], code: i32) -> String {
         let output = self.run(arguments);
-        let (out, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert_eq!(output.status.code(), Some(code), "instep {arguments:?}\n{out}\n{said}");
+        let (out, said) = (
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr),
+        );
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "instep {arguments:?}\n{out}\n{said}"
+        );
         said.into_owned()
     }
 
@@ -70,7 +89,10 @@ impl Product {
             "instep {arguments:?} failed\n{text}\n{}",
             String::from_utf8_lossy(&output.stderr)
         );
-        let last = text.lines().last().unwrap_or_else(|| panic!("instep {arguments:?} said nothing"));
+        let last = text
+            .lines()
+            .last()
+            .unwrap_or_else(|| panic!("instep {arguments:?} said nothing"));
         serde_json::from_str(last).unwrap_or_else(|error| panic!("{error} in {last}"))
     }
 
@@ -109,7 +131,9 @@ impl Server {
                 let _ = child.wait();
                 panic!("no address was printed: {error}")
             });
-            let Ok(said) = serde_json::from_str::<Value>(&line) else { continue };
+            let Ok(said) = serde_json::from_str::<Value>(&line) else {
+                continue;
+            };
             if let Some(address) = said["address"].as_str().and_then(|text| text.parse().ok()) {
                 return Server { child, address, said };
             }
@@ -118,7 +142,8 @@ impl Server {
 
     /// Sends a request that must be answered.
     pub fn send(&self, method: &str, path: &str, key: Option<&str>, body: Option<&Value>) -> Answer {
-        http::send(self.address, method, path, key, body).unwrap_or_else(|| panic!("{method} {path} was not answered"))
+        http::send(self.address, method, path, key, body)
+            .unwrap_or_else(|| panic!("{method} {path} was not answered"))
     }
 
     /// The operational status.
@@ -131,12 +156,23 @@ impl Server {
     /// SIGTERM, and the exit code.
     pub fn stop(mut self) -> Option<i32> {
         let id = self.child.id().to_string();
-        Command::new("kill").args(["-TERM", &id]).status().expect("kill runs");
+        Command::new("kill")
+            .args(["-TERM", &id])
+            .status()
+            .expect("kill runs");
         let mut code = None;
-        eventually("the process to end after SIGTERM", Duration::from_secs(30), || {
-            code = self.child.try_wait().expect("it can be waited for").map(|ended| ended.code());
-            code.is_some()
-        });
+        eventually(
+            "the process to end after SIGTERM",
+            Duration::from_secs(30),
+            || {
+                code = self
+                    .child
+                    .try_wait()
+                    .expect("it can be waited for")
+                    .map(|ended| ended.code());
+                code.is_some()
+            },
+        );
         code.flatten()
     }
 }
@@ -152,7 +188,10 @@ impl Drop for Server {
 pub fn eventually(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
     let until = Instant::now() + limit;
     while !holds() {
-        assert!(Instant::now() < until, "{what} did not come true within {limit:?}");
+        assert!(
+            Instant::now() < until,
+            "{what} did not come true within {limit:?}"
+        );
         std::thread::park_timeout(Duration::from_millis(10));
     }
 }

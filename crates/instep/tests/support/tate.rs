@@ -67,7 +67,10 @@ pub const ARTWORKS: u64 = 69_202;
 
 /// The folder of the CSV files; `None`, and a loud line, where they are not.
 pub fn folder(wanted_by: &str) -> Option<PathBuf> {
-    #[allow(clippy::disallowed_methods, reason = "tests learn from the environment where real data lies")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "tests learn from the environment where real data lies"
+    )]
     let data = std::env::var_os("INSTEP_DATA").map(PathBuf::from);
     let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
     let folder = data.unwrap_or_else(beside).join("tate");
@@ -75,30 +78,54 @@ pub fn folder(wanted_by: &str) -> Option<PathBuf> {
         return Some(folder);
     }
     use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "SKIPPED {wanted_by}: the Tate data is not at {}", folder.display());
+    let _ = writeln!(
+        std::io::stderr(),
+        "SKIPPED {wanted_by}: the Tate data is not at {}",
+        folder.display()
+    );
     None
 }
 
 /// Writes the database. WAL, as `check` recommends.
 pub fn load(folder: &Path, database: &Path) -> Connection {
     let mut connection = Connection::open(database).expect("the database opens");
-    connection.pragma_update(None, "journal_mode", "wal").expect("WAL");
+    connection
+        .pragma_update(None, "journal_mode", "wal")
+        .expect("WAL");
     // Rows of the tree of subjects come before their parents.
-    connection.pragma_update(None, "foreign_keys", false).expect("a pragma");
+    connection
+        .pragma_update(None, "foreign_keys", false)
+        .expect("a pragma");
     connection.execute_batch(SCHEMA).expect("the schema is valid");
     let transaction = connection.transaction().expect("a transaction");
     for table in TABLES {
         let file = std::fs::File::open(folder.join(format!("{table}.csv.gz"))).expect("the table's file");
         let mut reader = csv::Reader::from_reader(flate2::read::GzDecoder::new(file));
-        let columns: Vec<String> = reader.headers().expect("a header").iter().map(str::to_owned).collect();
+        let columns: Vec<String> = reader
+            .headers()
+            .expect("a header")
+            .iter()
+            .map(str::to_owned)
+            .collect();
         let places = vec!["?"; columns.len()].join(",");
         let mut insert = transaction
-            .prepare(&format!("insert into {table} ({}) values ({places})", columns.join(",")))
+            .prepare(&format!(
+                "insert into {table} ({}) values ({places})",
+                columns.join(",")
+            ))
             .expect("the columns exist");
         for record in reader.records() {
             let record = record.expect("a record");
-            let values = record.iter().map(|field| if field.is_empty() { Value::Null } else { Value::Text(field.to_owned()) });
-            insert.execute(rusqlite::params_from_iter(values)).expect("the row fits");
+            let values = record.iter().map(|field| {
+                if field.is_empty() {
+                    Value::Null
+                } else {
+                    Value::Text(field.to_owned())
+                }
+            });
+            insert
+                .execute(rusqlite::params_from_iter(values))
+                .expect("the row fits");
         }
     }
     transaction.commit().expect("the commit");
