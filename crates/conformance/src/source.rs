@@ -34,6 +34,8 @@ macro_rules! source_suite {
             cascades_are_delivered,
             a_statement_that_touches_many_rows_is_delivered_whole,
             changes_come_in_the_order_of_commits,
+            a_new_feed_says_where_it_began,
+            a_feed_reaches_the_head,
             following_again_continues_at_the_position,
             acknowledging_is_idempotent_and_loses_nothing,
             a_position_of_another_source_is_refused,
@@ -358,6 +360,51 @@ pub async fn changes_come_in_the_order_of_commits(subject: &dyn Subject) {
         .collect();
     let expected: Vec<Key> = (0..60).chain([100]).map(|i| int_key(&[i])).collect();
     assert_eq!(order, expected);
+}
+
+/// The position is there at once, also when nothing ever changes, and nothing before it is delivered again.
+pub async fn a_new_feed_says_where_it_began(subject: &dyn Subject) {
+    subject.execute(SCHEMA);
+    subject.execute("insert into parent (id, name) values (1, 'before')");
+    let source = subject.open();
+    assert_eq!(
+        source.head().await.expect("a head"),
+        None,
+        "nothing was followed yet"
+    );
+    let mut feed = follow(&*source, None).await;
+    let began = feed.next().await.expect("the first batch");
+    assert_eq!(began.changes, []);
+    drop(feed);
+    let mut feed = follow(&*source, Some(&began.upto)).await;
+    assert!(deliver(subject, &mut *feed, 1).await.keys("parent").is_empty());
+}
+
+/// Coming as far as the head means that everything committed before was delivered, and not sooner.
+pub async fn a_feed_reaches_the_head(subject: &dyn Subject) {
+    subject.execute(SCHEMA);
+    let source = subject.open();
+    let mut feed = follow(&*source, None).await;
+    let began = feed.next().await.expect("the first batch").upto;
+    let head = source.head().await.expect("a head").expect("it is followed");
+    assert!(source.reached(&began, &head), "nothing was committed since");
+    subject.execute(
+        "insert into parent (id, name) values (1, 'a'); insert into parent (id, name) values (2, 'b')",
+    );
+    let head = source.head().await.expect("a head").expect("it is followed");
+    assert!(!source.reached(&began, &head));
+    subject.execute("insert into parent (id, name) values (3, 'c')");
+    let mut keys = BTreeSet::new();
+    let mut upto = began;
+    while !source.reached(&upto, &head) {
+        let batch = feed.next().await.expect("a batch");
+        keys.extend(batch.changes.iter().filter_map(|change| match change {
+            Change::Row(change) => Some(change.row.key.clone()),
+            Change::Table(_) => None,
+        }));
+        upto = batch.upto;
+    }
+    assert!(keys.is_superset(&int_keys([1, 2])), "{keys:?}");
 }
 
 /// What commits while nobody follows is delivered afterwards, and what was not acknowledged is delivered again.

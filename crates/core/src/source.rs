@@ -22,6 +22,13 @@ pub trait Source: Send + Sync {
     /// When changes may have been missed since `from` the first batch says so with [`crate::Change::Table`].
     async fn follow(&self, watched: &[Watched], from: Option<&Position>) -> Result<Box<dyn ChangeFeed>>;
 
+    /// Where the source is now: a feed that has come as far has delivered everything that was committed before the
+    /// call. `None` while nothing was ever followed.
+    async fn head(&self) -> Result<Option<Position>>;
+
+    /// Whether a feed's position has come as far as a head.
+    fn reached(&self, position: &Position, head: &Position) -> bool;
+
     /// Reads rows and schemas.
     fn reader(&self) -> &dyn RowReader;
 

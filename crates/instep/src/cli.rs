@@ -16,7 +16,12 @@ struct Cli {
     #[arg(long, global = true)]
     json: bool,
     /// Log more: info, debug, or a filter such as `instep_sync=debug`.
-    #[arg(long, global = true, value_name = "FILTER", default_value = "warn")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILTER",
+        default_value = "warn,tantivy=error"
+    )]
     log: String,
     #[command(subcommand)]
     command: Command,

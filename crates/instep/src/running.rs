@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use instep_core::{ChangeLog, Result, SetName, SetState, Settings, SourceName};
+use instep_core::{ChangeLog, Result, SetName, SetState, Settings, Source, SourceName};
 use instep_sync::{
     Activity, Assembler, CaughtUp, Expander, Follower, Indexer, IndexerOptions, Problem, SetDefinition,
     SignalledLog, SourceDefinition, SourceStatus, SystemClock, caught_up,
@@ -22,6 +22,7 @@ const HOUSEKEEPING: Duration = Duration::from_secs(5);
 pub struct Running {
     log: Arc<SignalledLog>,
     assembler: Arc<Assembler>,
+    opened: HashMap<SourceName, Arc<dyn Source>>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
     /// What each source's follower is doing.
@@ -109,6 +110,7 @@ impl Running {
         Ok(Running {
             log: parts.log.clone(),
             assembler: parts.assembler.clone(),
+            opened: parts.sources.clone(),
             stop,
             tasks,
             sources,
@@ -119,9 +121,11 @@ impl Running {
 
     /// Waits until everything that was committed before the call is indexed, or cannot be.
     pub async fn caught_up(&self) -> Result<CaughtUp> {
-        let sources: Vec<_> = self.sources.values().cloned().collect();
+        let opened =
+            |(name, status): (&SourceName, &watch::Receiver<_>)| (self.opened[name].clone(), status.clone());
+        let sources: Vec<_> = self.sources.iter().map(opened).collect();
         let sets: Vec<_> = self.sets.keys().cloned().collect();
-        caught_up(&self.log, &SystemClock, &sources, &sets).await
+        caught_up(&self.log, &sources, &sets).await
     }
 
     /// The builder of all collections.

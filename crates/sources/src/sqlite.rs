@@ -82,6 +82,15 @@ impl Source for SqliteSource {
         Ok(Box::new(feed))
     }
 
+    async fn head(&self) -> Result<Option<Position>> {
+        let database = self.database.clone();
+        blocking(move || feed::head(&database)).await
+    }
+
+    fn reached(&self, position: &Position, head: &Position) -> bool {
+        feed::reached(position, head)
+    }
+
     fn reader(&self) -> &dyn RowReader {
         self
     }

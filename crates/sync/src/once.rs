@@ -1,18 +1,15 @@
 //! Running until everything is in step, for `sync --once`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use instep_core::{ChangeLog, Error, Result, SetName, SetState, SetStatus, Trouble};
+use instep_core::{ChangeLog, Error, Position, Result, SetName, SetState, SetStatus, Source, Trouble};
 use serde::Serialize;
 use tokio::sync::watch;
-use tokio::time::Instant;
 
-use crate::clock::Clock;
 use crate::signal::SignalledLog;
 use crate::status::{Problem, SourceState, SourceStatus};
 
-/// How long a source has to deliver nothing before it counts as drained.
-const QUIET: Duration = Duration::from_millis(300);
 /// How many documents in trouble are named.
 const NAMED: usize = 100;
 
@@ -45,19 +42,22 @@ impl CaughtUp {
 /// retries are not waited for: the answer names them. `sets`: those that are indexed here; they are waited for even
 /// before their indexers have made them known to the log.
 ///
-/// A source counts as drained when its follower waits for changes, and has for a moment; a source that delivers a
-/// commit later than that after it was made is not waited for.
+/// A source counts as drained once its follower has come as far as the source was at the call, whatever is committed
+/// meanwhile; one that was never followed, once its changes are captured: the scans find the rest.
 pub async fn caught_up(
     log: &SignalledLog,
-    clock: &dyn Clock,
-    sources: &[watch::Receiver<SourceStatus>],
+    sources: &[(Arc<dyn Source>, watch::Receiver<SourceStatus>)],
     sets: &[SetName],
 ) -> Result<CaughtUp> {
     let named = sets;
-    let started = Instant::now();
     let mut signal = log.watch();
-    while !drained(clock, sources) || started.elapsed() < QUIET {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+    for (source, status) in sources {
+        let goal = source.head().await?;
+        let mut status = status.clone();
+        // An error means that the follower is gone: its last status says why.
+        let _ = status
+            .wait_for(|status| is_drained(&**source, status, goal.as_ref()))
+            .await;
     }
     let mut head = log.head().await?;
     let mut fans_out = false;
@@ -81,17 +81,13 @@ pub async fn caught_up(
     }
 }
 
-fn drained(clock: &dyn Clock, sources: &[watch::Receiver<SourceStatus>]) -> bool {
-    let quiet = i64::try_from(QUIET.as_millis()).unwrap_or(i64::MAX);
-    let now = clock.now_ms();
-    sources.iter().all(|source| {
-        let status = source.borrow();
-        match status.state {
-            SourceState::Halted | SourceState::Stopped => true,
-            SourceState::Waiting => now - status.since_ms >= quiet,
-            SourceState::Starting | SourceState::Working | SourceState::BackingOff => false,
-        }
-    })
+fn is_drained(source: &dyn Source, status: &SourceStatus, goal: Option<&Position>) -> bool {
+    match (status.state, goal, &status.position) {
+        (SourceState::Halted | SourceState::Stopped, _, _) => true,
+        (_, None, _) => status.captured,
+        (_, Some(goal), Some(position)) => status.captured && source.reached(position, goal),
+        (_, Some(_), None) => false,
+    }
 }
 
 fn is_behind(status: &SetStatus, head: instep_core::Seq) -> bool {
@@ -104,15 +100,15 @@ fn is_behind(status: &SetStatus, head: instep_core::Seq) -> bool {
 async fn answer(
     log: &SignalledLog,
     sets: Vec<SetStatus>,
-    sources: &[watch::Receiver<SourceStatus>],
+    sources: &[(Arc<dyn Source>, watch::Receiver<SourceStatus>)],
 ) -> Result<CaughtUp, Error> {
     let mut troubles = Vec::new();
     for status in &sets {
         let of_set = log.troubles(&status.set, None, NAMED).await?;
         troubles.extend(of_set.into_iter().map(|trouble| (status.set.clone(), trouble)));
     }
-    let halted = |source: &watch::Receiver<SourceStatus>| {
-        let status = source.borrow();
+    let halted = |(_, status): &(Arc<dyn Source>, watch::Receiver<SourceStatus>)| {
+        let status = status.borrow();
         status
             .problem
             .clone()

@@ -7,6 +7,7 @@ use instep_core::{
     Applied, Ensured, FieldType, IndexName, Mapping, Readers, Settings, SourceFilter, Stored, Ticket, Write,
 };
 
+use super::clauses::{exists, prefix, term};
 use super::fixture::{applied, ask, document, done, fresh, id, ids, mapping, put, querying};
 use super::{Failures, Subject};
 
@@ -20,6 +21,7 @@ pub async fn writes(subject: Subject<'_>) {
     fencing(subject, &mut failures).await;
     batches(subject, &mut failures).await;
     poison(subject, &mut failures).await;
+    long_texts(subject, &mut failures).await;
     exact(subject, &mut failures).await;
     walks(subject, &mut failures).await;
     overlapping(subject, &mut failures).await;
@@ -201,7 +203,6 @@ async fn poison(subject: Subject<'_>, failures: &mut Failures) {
         ("at", r#"{"at":"s3cret"}"#.to_owned()),
         ("tag", r#"{"tag":{"s3cret":1}}"#.to_owned()),
         ("tag", format!(r#"{{"tag":"{long}"}}"#)),
-        ("title", format!(r#"{{"title":"{long}"}}"#)),
         ("seller", r#"{"seller":"s3cret"}"#.to_owned()),
         (
             "reviews.stars",
@@ -246,6 +247,32 @@ async fn poison(subject: Subject<'_>, failures: &mut Failures) {
     applied(subject.engine, &index, vec![put("kept", r#"{"n":"x"}"#, 101)]).await;
     let kept = read(subject, &index, "kept").await.map(|stored| stored.source);
     failures.check("kept", kept, Some(r#"{"n":1}"#.into()));
+    subject.engine.drop_index(&index).await.expect("drop");
+}
+
+/// The keyword beside a text holds texts of up to 256 characters; longer ones are found by their words alone.
+async fn long_texts(subject: Subject<'_>, failures: &mut Failures) {
+    let index = fresh(subject, "long").await;
+    let titled = |id: &str, length: usize| {
+        put(
+            id,
+            &format!(r#"{{"title":"word {}"}}"#, "é".repeat(length - 5)),
+            1,
+        )
+    };
+    let writes = vec![titled("fits", 256), titled("long", 257), titled("longer", 20_000)];
+    done(subject.engine, &index, writes).await;
+    for (query, expected) in [
+        (exists("title.keyword"), vec!["fits"]),
+        (prefix("title.keyword", "word "), vec!["fits"]),
+        (term("title", "word"), vec!["fits", "long", "longer"]),
+    ] {
+        let case = format!("{query:?}");
+        let answer = ask(subject, std::slice::from_ref(&index), querying(query)).await;
+        let mut found = answer.map(|answer| ids(&answer)).expect("an answer");
+        found.sort();
+        failures.check(case, found, expected.into_iter().map(str::to_owned).collect());
+    }
     subject.engine.drop_index(&index).await.expect("drop");
 }
 

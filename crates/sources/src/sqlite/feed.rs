@@ -293,6 +293,24 @@ pub(super) fn holds(connection: &Connection, at_least: &Position) -> Result<bool
     Ok(last >= cursor.seq)
 }
 
+/// The position of the newest change; `None` before the change table exists.
+pub(super) fn head(database: &Arc<Database>) -> Result<Option<Position>> {
+    let reader = database.reader()?;
+    let Some(identity) = capture::identity(reader.connection())? else {
+        return Ok(None);
+    };
+    let seq =
+        last_seq(reader.connection()).map_err(|error| failed(error, "looking for the newest change"))?;
+    // Whoever compares with it looks at the number alone: the row itself may be pruned already.
+    Ok(Some(Cursor { seq, nonce: 0 }.position(&identity)))
+}
+
+/// Whether a position is that of a change as new as a head's, or newer.
+pub(super) fn reached(position: &Position, head: &Position) -> bool {
+    let seq = |position: &Position| Cursor::parse(&position.at).map(|cursor| cursor.seq).ok();
+    position.identity == head.identity && seq(position) >= seq(head)
+}
+
 enum Continuity {
     Unbroken,
     /// Rows after the position were removed before we read them.

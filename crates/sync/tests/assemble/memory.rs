@@ -190,6 +190,14 @@ impl Source for Memory {
         panic!("changes are handed over by the tests")
     }
 
+    async fn head(&self) -> Result<Option<Position>> {
+        Ok(None)
+    }
+
+    fn reached(&self, _: &Position, _: &Position) -> bool {
+        true
+    }
+
     fn reader(&self) -> &dyn RowReader {
         self
     }

@@ -3,17 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use instep_core::{Error, SetState};
+use instep_core::{Error, SetState, Source};
 use instep_sync::{CaughtUp, IndexerOptions, caught_up};
 
 use crate::moving::engine::Scripted;
 use crate::moving::rig::{Rig, fast};
-use crate::moving::rows::Rows;
+use crate::moving::rows::{Rows, RowsSource};
 
 async fn wait(rig: &Rig) -> CaughtUp {
-    let sources = [rig.source.clone()];
+    let source: Arc<dyn Source> = Arc::new(RowsSource(rig.rows.clone()));
+    let sources = [(source, rig.source.clone())];
     let sets: Vec<_> = rig.sets.iter().map(|set| set.name.clone()).collect();
-    let waited = caught_up(&rig.log, &*rig.clock, &sources, &sets);
+    let waited = caught_up(&rig.log, &sources, &sets);
     tokio::time::timeout(Duration::from_secs(20), waited)
         .await
         .expect("it ends")

@@ -289,6 +289,18 @@ impl Source for RowsSource {
         }))
     }
 
+    async fn head(&self) -> Result<Option<Position>> {
+        Ok(Some(Position {
+            identity: "rows".into(),
+            at: self.0.changes().to_string(),
+        }))
+    }
+
+    fn reached(&self, position: &Position, head: &Position) -> bool {
+        let at = |position: &Position| position.at.parse::<usize>().unwrap();
+        at(position) >= at(head)
+    }
+
     fn reader(&self) -> &dyn RowReader {
         self
     }
