@@ -182,7 +182,8 @@ fn start_logging(filter: &str, json: bool) -> instep_core::Result<()> {
     })?;
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
     match json {
         true => logs.json().init(),
         false => logs.init(),

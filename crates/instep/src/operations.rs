@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use instep_core::{ChangeLog, Error, Result, SetName, SetState, SetStatus, SourceName};
+use instep_core::{ChangeLog, Error, Result, SetName, SetState, SetStatus, SourceName, Trouble};
 use instep_gateway::Operations;
 use instep_sync::{Activity, Problem, SignalledLog, SourceStatus};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -45,7 +45,7 @@ impl Observed {
 #[async_trait]
 impl Operations for Observed {
     async fn status(&self) -> Result<Value> {
-        let mut status = status(&self.log.status().await?, &self.active);
+        let mut status = status(&self.log, &self.active).await?;
         let mut sources: Vec<_> = self
             .sources
             .iter()
@@ -92,8 +92,22 @@ impl Operations for Observed {
     }
 }
 
-/// The sets as status shows them.
-pub(crate) fn status(sets: &[SetStatus], active: &SetName) -> Value {
+/// How many retries and dead letters of each set status names; it counts them all.
+const NAMED: usize = 20;
+
+/// The sets, and what is not indexed in them, as the log knows them.
+pub(crate) async fn status(log: &SignalledLog, active: &SetName) -> Result<Value> {
+    let sets = log.status().await?;
+    let mut troubles = Vec::new();
+    for set in &sets {
+        let of_set = log.troubles(&set.set, None, NAMED).await?;
+        troubles.extend(of_set.into_iter().map(|trouble| (set.set.clone(), trouble)));
+    }
+    Ok(shown(&sets, &troubles, active))
+}
+
+/// Sets and troubles as status shows them.
+pub(crate) fn shown(sets: &[SetStatus], troubles: &[(SetName, Trouble)], active: &SetName) -> Value {
     let sets = sets.iter().map(|set| {
         let mut shown = json!(set);
         shown["active"] = json!(set.set == *active);
@@ -102,7 +116,18 @@ pub(crate) fn status(sets: &[SetStatus], active: &SetName) -> Value {
         shown["counts"]["built"] = json!(set.counts.built());
         shown
     });
-    json!({ "sets": sets.collect::<Vec<_>>() })
+    let troubles = troubles.iter().map(|(set, trouble)| {
+        json!({
+            "set": set,
+            "collection": trouble.key.collection,
+            "key": trouble.key.id.as_str(),
+            "code": trouble.code,
+            "reason": trouble.reason,
+            "attempts": trouble.attempts,
+            "dead": trouble.next_ms.is_none(),
+        })
+    });
+    json!({ "sets": sets.collect::<Vec<_>>(), "troubles": troubles.collect::<Vec<_>>() })
 }
 
 fn source_status(name: &SourceName, status: &SourceStatus) -> Value {

@@ -542,7 +542,12 @@ impl<'a> Tenure<'a> {
                 Verdict::Fine(Outcome::Deleted) if self.must_be_repeated(&job) => self.repeat(&job.key),
                 Verdict::Fine(outcome) => Landing::Fine(outcome),
                 Verdict::Kept => Landing::Kept,
-                Verdict::Buried(failure) => Landing::Trouble(failure.trouble(job.key.clone(), None)),
+                Verdict::Buried(failure) => {
+                    if !failure.is_known() {
+                        tracing::warn!(set = %self.on.set, document = %job.key, code = failure.code, "not indexed: {}", failure.reason);
+                    }
+                    Landing::Trouble(failure.trouble(job.key.clone(), None))
+                }
                 Verdict::Later(failure) => self.later(&job, failure),
             };
             if let Some(outcome) = outcome_of(&landing) {

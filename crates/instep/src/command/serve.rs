@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use instep_core::{Builder, ChangeLog, Result, Side};
 use instep_sync::CaughtUp;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::command::{asked_to_stop, configuration};
 use crate::operations;
@@ -113,22 +113,11 @@ async fn forever(work: impl Future<Output = ()>) {
 }
 
 fn report(parts: &Parts, done: &CaughtUp, took: Duration, output: &Output) {
-    let mut answer = operations::status(&done.sets, &parts.active());
-    let troubles = done.troubles.iter().map(|(set, trouble)| {
-        json!({ "set": set, "collection": trouble.key.collection, "key": trouble.key.id.as_str(), "code": trouble.code,
-                "reason": trouble.reason, "attempts": trouble.attempts, "dead": trouble.next_ms.is_none() })
-    });
-    answer["troubles"] = Value::Array(troubles.collect());
+    let mut answer = operations::shown(&done.sets, &done.troubles, &parts.active());
     answer["halted_sources"] = json!(done.halted_sources);
     answer["complete"] = json!(done.is_complete());
     answer["seconds"] = json!(took.as_secs_f64());
     let mut text = crate::command::status::table(&answer);
-    for (set, trouble) in &done.troubles {
-        text.push_str(&format!(
-            "\nnot indexed: {} in set {set}: {} ({})",
-            trouble.key, trouble.reason, trouble.code
-        ));
-    }
     for problem in &done.halted_sources {
         text.push_str(&format!("\nhalted: {}", problem.line()));
     }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use instep_core::{ChangeLog, Result};
+use instep_core::Result;
 use serde_json::Value;
 
 use crate::command::configuration;
@@ -21,8 +21,7 @@ pub(crate) async fn status(path: &Path, output: &Output) -> Result<ExitCode> {
         .find(|set| set.active)
         .map(|set| set.name.clone());
     let log = Parts::log(&config, Access::Guest)?;
-    let sets = log.status().await?;
-    let answer = operations::status(&sets, &active.expect("the configuration has one active set"));
+    let answer = operations::status(&log, &active.expect("the configuration has one active set")).await?;
     output.result(&table(&answer), &answer);
     let healthy = answer["sets"]
         .as_array()
@@ -95,6 +94,36 @@ pub(crate) fn table(status: &Value) -> String {
                     .to_owned(),
             );
         }
+    }
+    for trouble in status["troubles"].as_array().into_iter().flatten() {
+        let part = |name: &str| trouble[name].as_str().unwrap_or_default();
+        let what = if trouble["dead"] == true {
+            "not indexed"
+        } else {
+            "tried again later"
+        };
+        notes.push(format!(
+            "{what}: {}/{} in set {}: {} ({})",
+            part("collection"),
+            part("key"),
+            part("set"),
+            part("reason"),
+            part("code")
+        ));
+    }
+    let counted = |set: &Value| {
+        set["counts"]["retries"].as_u64().unwrap_or(0) + set["counts"]["dead_letters"].as_u64().unwrap_or(0)
+    };
+    let total: u64 = status["sets"].as_array().into_iter().flatten().map(counted).sum();
+    let named = status["troubles"].as_array().map_or(0, Vec::len) as u64;
+    if total > named {
+        notes.push(format!("and {} more", total - named));
+    }
+    if named > 0 {
+        notes.push(
+            "mend the rows, or the fields' types: the next change of a row tries its document again"
+                .to_owned(),
+        );
     }
     let mut text = table.to_string();
     for note in notes {

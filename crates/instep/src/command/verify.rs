@@ -141,7 +141,12 @@ fn text(reports: &[(&SetName, &instep_core::CollectionName, Verified)]) -> Strin
             .map(|(kind, count)| format!("{count} {}", json!(kind).as_str().unwrap_or_default()));
         let counts = counts.collect::<Vec<_>>().join(", ");
         let said = if found.is_clean() {
-            "in step".to_owned()
+            match found.rejected {
+                0 => "in step".to_owned(),
+                rejected => {
+                    format!("in step, but for {rejected} rows that cannot be indexed: see `instep status`")
+                }
+            }
         } else {
             counts
         };
