@@ -87,7 +87,7 @@ enum Command {
 enum ConfigCommand {
     /// The JSON Schema of the configuration file, for editors.
     Schema,
-    /// The configuration as it was understood.
+    /// The configuration with the defaults of state, server, clusters and sets, and without its secrets.
     Print(Configured),
 }
 

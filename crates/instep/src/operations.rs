@@ -11,7 +11,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::running::Running;
+use crate::running::{Running, halt_memo};
 
 /// The operational state of a running instep.
 pub struct Observed {
@@ -45,7 +45,8 @@ impl Observed {
 #[async_trait]
 impl Operations for Observed {
     async fn status(&self) -> Result<Value> {
-        let mut status = status(&self.log, &self.active).await?;
+        let names: Vec<SourceName> = self.sources.keys().cloned().collect();
+        let mut status = status(&self.log, &self.active, &names).await?;
         let mut sources: Vec<_> = self
             .sources
             .iter()
@@ -95,15 +96,24 @@ impl Operations for Observed {
 /// How many retries and dead letters of each set status names; it counts them all.
 const NAMED: usize = 20;
 
-/// The sets, and what is not indexed in them, as the log knows them.
-pub(crate) async fn status(log: &SignalledLog, active: &SetName) -> Result<Value> {
+/// The sets, what is not indexed in them, and halted sources, as the log knows them.
+pub(crate) async fn status(log: &SignalledLog, active: &SetName, sources: &[SourceName]) -> Result<Value> {
     let sets = log.status().await?;
     let mut troubles = Vec::new();
     for set in &sets {
         let of_set = log.troubles(&set.set, None, NAMED).await?;
         troubles.extend(of_set.into_iter().map(|trouble| (set.set.clone(), trouble)));
     }
-    Ok(shown(&sets, &troubles, active))
+    let mut status = shown(&sets, &troubles, active);
+    let mut halted = Vec::new();
+    for source in sources {
+        if let Some(problem) = log.memo(&halt_memo(source)).await? {
+            let problem: Value = serde_json::from_str(&problem).unwrap_or(Value::String(problem));
+            halted.push(json!({ "source": source, "problem": problem }));
+        }
+    }
+    status["halted_sources"] = Value::Array(halted);
+    Ok(status)
 }
 
 /// Sets and troubles as status shows them.

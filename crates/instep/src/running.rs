@@ -8,7 +8,7 @@ use std::time::Duration;
 use instep_core::{ChangeLog, Result, SetName, SetState, Settings, Source, SourceName};
 use instep_sync::{
     Activity, Assembler, CaughtUp, Expander, Follower, Indexer, IndexerOptions, Problem, SetDefinition,
-    SignalledLog, SourceDefinition, SourceStatus, SystemClock, caught_up,
+    SignalledLog, SourceDefinition, SourceState, SourceStatus, SystemClock, caught_up,
 };
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -68,6 +68,12 @@ impl Running {
                 seed,
             );
             sources.insert(name.clone(), follower.status());
+            tasks.spawn(remember_halt(
+                parts.log.clone(),
+                name.clone(),
+                follower.status(),
+                stopped.clone(),
+            ));
             tasks.spawn(follower.run(stopped.clone()));
         }
 
@@ -141,6 +147,41 @@ impl Running {
             if let Err(error) = ended {
                 tracing::error!("a task ended in a panic: {error}");
             }
+        }
+    }
+}
+
+/// The name of the memo that says why a source is halted.
+pub(crate) fn halt_memo(source: &SourceName) -> String {
+    format!("halted/{source}")
+}
+
+/// Writes down that a source is halted, so that `status` can say so beside this process and after it.
+async fn remember_halt(
+    log: Arc<SignalledLog>,
+    source: SourceName,
+    mut status: watch::Receiver<SourceStatus>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    loop {
+        let halt = {
+            let status = status.borrow_and_update();
+            status
+                .problem
+                .clone()
+                .filter(|_| status.state == SourceState::Halted)
+        };
+        let text = halt.map(|problem| serde_json::json!(problem).to_string());
+        if let Err(error) = log.set_memo(&halt_memo(&source), text.as_deref()).await {
+            tracing::warn!(source = %source, "the source's state cannot be written: {error}");
+        }
+        tokio::select! {
+            changed = status.wait_for(|status| (status.state == SourceState::Halted) != text.is_some()) => {
+                if changed.is_err() {
+                    return;
+                }
+            }
+            _ = stopped.wait_for(|stop| *stop) => return,
         }
     }
 }

@@ -763,3 +763,68 @@ fn the_schema_accepts_what_the_configuration_does() {
         product.refused(&["config", "print"], 2);
     }
 }
+
+/// A set that the configuration no longer names is nobody's work, and `status` says so.
+#[test]
+fn a_removed_set_holds_nobody_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = rusqlite::Connection::open(folder.path().join("a.db")).unwrap();
+    database
+        .execute_batch(
+            "create table thing (id integer primary key, name text); insert into thing values (1, 'a');",
+        )
+        .unwrap();
+    let with_sets = |sets: &str| {
+        format!(
+            "[source.a]\nurl = \"sqlite:a.db\"\n[collection.thing]\nroot = \"thing\"\npublic = true\n\
+             [collection.thing.fields]\nname = \"keyword\"\n{sets}"
+        )
+    };
+    let product = Product::new(folder.path(), &with_sets("[set.a]\nactive = true\n[set.b]\n"));
+    assert_eq!(product.json(&["sync", "--once"])["complete"], json!(true));
+    database.execute("insert into thing values (2, 'b')", []).unwrap();
+    let product = Product::new(folder.path(), &with_sets("[set.b]\nactive = true\n"));
+    assert_eq!(product.json(&["sync", "--once"])["complete"], json!(true));
+    let said = String::from_utf8(product.run(&["status"]).stdout).unwrap();
+    assert!(said.contains("a is not in the configuration"), "{said}");
+}
+
+/// A source that is halted is named by `status`, beside the server and after it, with the way on; the way on works.
+#[test]
+fn a_halted_source_is_named_until_it_is_mended() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    let database = rusqlite::Connection::open(&path).unwrap();
+    database
+        .execute_batch(
+            "create table thing (id integer primary key, name text); insert into thing values (1, 'a');",
+        )
+        .unwrap();
+    let product = Product::new(
+        folder.path(),
+        "[source.a]\nurl = \"sqlite:a.db\"\n[collection.thing]\nroot = \"thing\"\npublic = true\n[collection.thing.fields]\nname = \"keyword\"\n",
+    );
+    assert_eq!(product.json(&["sync", "--once"])["complete"], json!(true));
+    std::fs::copy(&path, folder.path().join("backup.db")).unwrap();
+    database
+        .execute_batch("insert into thing values (2, 'b'); update thing set name = 'c';")
+        .unwrap();
+    assert_eq!(product.json(&["sync", "--once"])["complete"], json!(true));
+    drop(database);
+    std::fs::copy(folder.path().join("backup.db"), &path).unwrap();
+
+    let done = product.run(&["sync", "--once"]);
+    assert!(!done.status.success());
+    let status = product.run(&["status"]);
+    let said = String::from_utf8(status.stdout).unwrap();
+    assert!(
+        !status.status.success() && said.contains("source a is halted") && said.contains("--rescan"),
+        "{said}"
+    );
+    assert_eq!(
+        product.json(&["sync", "--once", "--rescan"])["complete"],
+        json!(true)
+    );
+    assert_eq!(product.json(&["status"])["halted_sources"], json!([]));
+    assert_eq!(product.json(&["verify"])["differences"], json!(0));
+}

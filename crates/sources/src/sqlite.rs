@@ -278,6 +278,7 @@ fn failed(error: rusqlite::Error, doing: &str) -> Error {
     let made = match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             Error::transient("database_busy", format!("the application holds a lock on the database: {text}"))
+                .with_remedy("try again when its transaction has ended; `pragma journal_mode = wal` lets readers and writers work at once")
         }
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => Error::fatal("read_only", text).with_remedy(
             "following needs to create triggers and a change table: let this user write the database file and its directory",

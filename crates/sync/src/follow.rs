@@ -86,7 +86,7 @@ impl Follower {
             };
             metrics::source_up(&name, false);
             if !failed.is_transient() {
-                tracing::error!(source = %name, code = failed.code(), "the source is halted: {failed}");
+                tracing::error!(source = %name, code = failed.code(), "the source is halted: {}", Problem::of(&failed).line());
                 return self.enter(SourceState::Halted, Some(&failed));
             }
             self.enter(SourceState::BackingOff, Some(&failed));

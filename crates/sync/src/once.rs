@@ -39,8 +39,9 @@ impl CaughtUp {
 
 /// Waits until every source has delivered what was committed before the call, and every following set has passed the
 /// head of the log as it was then, with all scans and fan-outs done. Sources that halt, sets that do not follow, and
-/// retries are not waited for: the answer names them. `sets`: those that are indexed here; they are waited for even
-/// before their indexers have made them known to the log.
+/// retries are not waited for: the answer names them. `sets`: those that are indexed here; they alone are waited for,
+/// even before their indexers have made them known to the log. A set that the log knows from an earlier configuration is
+/// nobody's work.
 ///
 /// A source counts as drained once its follower has come as far as the source was at the call, whatever is committed
 /// meanwhile; one that was never followed, once its changes are captured: the scans find the rest.
@@ -63,7 +64,8 @@ pub async fn caught_up(
     let mut fans_out = false;
     loop {
         signal.borrow_and_update();
-        let sets = log.status().await?;
+        let mut sets = log.status().await?;
+        sets.retain(|status| named.contains(&status.set));
         let is_known = |name: &SetName| sets.iter().any(|status| status.set == *name);
         let pending = sets.first().map_or(0, |first| first.fan_outs);
         if fans_out && pending == 0 {

@@ -515,7 +515,7 @@ impl<'a> Tenure<'a> {
         let message =
             format!("at least half of the latest documents failed for the same reason ({code}): {example}");
         Err(Error::fatal("too_many_failures", message)
-            .with_remedy("mend the definition or the rows, then let the set follow again"))
+            .with_remedy("mend the definition or the rows, then start instep again: a halted set follows again at each start"))
     }
 
     fn applied(&mut self, batch: AppliedBatch) -> Result<()> {

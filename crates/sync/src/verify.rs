@@ -63,7 +63,7 @@ pub struct Verified {
     pub rows: u64,
     /// Documents that were compared from the engine's side.
     pub documents: u64,
-    /// Rows that cannot be built and have no document: dead letters, as they should be.
+    /// Rows that cannot be built, or that the engine refuses, and that have no document: dead letters, as they should be.
     pub rejected: u64,
     /// Documents that changed at every look.
     pub unsettled: u64,
@@ -383,15 +383,21 @@ impl Verify {
         if sure.is_empty() {
             return Ok(());
         }
-        let mut keys: Vec<DocKey> = sure
-            .iter()
-            .map(|(id, _)| DocKey {
-                collection: self.collection.clone(),
-                id: id.clone(),
-            })
-            .collect();
-        let troubles = self.log.trouble_of(&self.set, &keys).await?;
+        let named = |id: &DocId| DocKey {
+            collection: self.collection.clone(),
+            id: id.clone(),
+        };
+        let all: Vec<DocKey> = sure.iter().map(|(id, _)| named(id)).collect();
+        let troubles = self.log.trouble_of(&self.set, &all).await?;
+        let mut keys = Vec::new();
         for ((id, kind), trouble) in sure.into_iter().zip(troubles) {
+            // The engine refuses it, and the log knows: as good as a row that cannot be built.
+            let refused = trouble.as_ref().is_some_and(|trouble| trouble.next_ms.is_none());
+            if kind == DifferenceKind::Missing && refused {
+                found.rejected += 1;
+                continue;
+            }
+            keys.push(named(&id));
             let trouble = trouble.map(|trouble| trouble.code);
             found.add(
                 Difference {

@@ -114,13 +114,14 @@ async fn forever(work: impl Future<Output = ()>) {
 
 fn report(parts: &Parts, done: &CaughtUp, took: Duration, output: &Output) {
     let mut answer = operations::shown(&done.sets, &done.troubles, &parts.active());
-    answer["halted_sources"] = json!(done.halted_sources);
+    let halted = done
+        .halted_sources
+        .iter()
+        .map(|problem| json!({ "problem": problem }));
+    answer["halted_sources"] = halted.collect();
     answer["complete"] = json!(done.is_complete());
     answer["seconds"] = json!(took.as_secs_f64());
-    let mut text = crate::command::status::table(&answer);
-    for problem in &done.halted_sources {
-        text.push_str(&format!("\nhalted: {}", problem.line()));
-    }
+    let text = crate::command::status::table(&answer);
     output.result(&text, &answer);
 }
 

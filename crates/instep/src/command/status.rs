@@ -11,8 +11,8 @@ use crate::operations;
 use crate::output::Output;
 use crate::wiring::{Access, Parts};
 
-/// `instep status`: reads the state, also beside a running process. Fails when a set is halted or touches are not
-/// conserved.
+/// `instep status`: reads the state, also beside a running process. Fails when a set or a source is halted, or touches
+/// are not conserved.
 pub(crate) async fn status(path: &Path, output: &Output) -> Result<ExitCode> {
     let config = configuration(path)?;
     let active = config
@@ -21,13 +21,20 @@ pub(crate) async fn status(path: &Path, output: &Output) -> Result<ExitCode> {
         .find(|set| set.active)
         .map(|set| set.name.clone());
     let log = Parts::log(&config, Access::Guest)?;
-    let answer = operations::status(&log, &active.expect("the configuration has one active set")).await?;
+    let active = active.expect("the configuration has one active set");
+    let sources: Vec<_> = config.sources.iter().map(|source| source.name.clone()).collect();
+    let mut answer = operations::status(&log, &active, &sources).await?;
+    for set in answer["sets"].as_array_mut().into_iter().flatten() {
+        let configured = config.sets.iter().any(|known| set["set"] == known.name.as_str());
+        set["configured"] = configured.into();
+    }
     output.result(&table(&answer), &answer);
     let healthy = answer["sets"]
         .as_array()
         .into_iter()
         .flatten()
         .all(|set| set["state"] != "halted" && set["conserved"] == true);
+    let healthy = healthy && answer["halted_sources"].as_array().is_none_or(Vec::is_empty);
     Ok(if healthy {
         ExitCode::SUCCESS
     } else {
@@ -44,8 +51,7 @@ pub(crate) fn table(status: &Value) -> String {
         "state",
         "position",
         "lag",
-        "indexed",
-        "deleted",
+        "built",
         "folded",
         "retries",
         "dead letters",
@@ -58,14 +64,13 @@ pub(crate) fn table(status: &Value) -> String {
             set["set"].as_str().unwrap_or_default(),
             if set["active"] == true { " (active)" } else { "" }
         );
-        let scanned = counts["scanned"].as_u64().unwrap_or(0) + counts["indexed"].as_u64().unwrap_or(0);
+        let built = counts["scanned"].as_u64().unwrap_or(0) + counts["built"].as_u64().unwrap_or(0);
         table.add_row([
             name,
             set["state"].as_str().unwrap_or_default().to_owned(),
             format!("{} of {}", set["position"], set["head"]),
             set["lag"].to_string(),
-            scanned.to_string(),
-            counts["deleted"].to_string(),
+            built.to_string(),
             counts["folded"].to_string(),
             counts["retries"].to_string(),
             counts["dead_letters"].to_string(),
@@ -88,12 +93,29 @@ pub(crate) fn table(status: &Value) -> String {
                 scan["done"]
             ));
         }
+        if set["configured"] == false {
+            notes.push(format!(
+                "{} is not in the configuration: nobody works on it, and it holds the change log back; define it again",
+                set["set"].as_str().unwrap_or_default()
+            ));
+        }
         if set["conserved"] == false {
             notes.push(
                 "the touches of this set do not add up: run `instep verify --repair`, and report it"
                     .to_owned(),
             );
         }
+    }
+    for halted in status["halted_sources"].as_array().into_iter().flatten() {
+        let part = |name: &str| halted["problem"][name].as_str().unwrap_or_default();
+        let source = halted["source"]
+            .as_str()
+            .map_or("a source".to_owned(), |name| format!("source {name}"));
+        notes.push(format!(
+            "{source} is halted: {}\n    next: {}",
+            part("message"),
+            part("remedy")
+        ));
     }
     for trouble in status["troubles"].as_array().into_iter().flatten() {
         let part = |name: &str| trouble[name].as_str().unwrap_or_default();
