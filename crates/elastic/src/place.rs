@@ -81,7 +81,9 @@ impl<'a> Place<'a> {
         let error = Error::invalid(code, message);
         match self.step {
             Step::Root => error,
-            Step::Key(_) | Step::Item(_) | Step::Parameter(_) => error.context(self.to_string()),
+            Step::Key(_) | Step::Item(_) | Step::Parameter(_) => {
+                error.context(without_middle(self.to_string()))
+            }
         }
     }
 
@@ -196,9 +198,14 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// The name of a field.
+    /// The name of a field of documents.
     pub(crate) fn field(&self) -> Result<String> {
         field_name(self, self.text()?)
+    }
+
+    /// The name of a field of documents, or `_id`.
+    pub(crate) fn field_or_id(&self) -> Result<String> {
+        field_or_id(self, self.text()?)
     }
 
     /// Text, number or boolean, as text.
@@ -350,12 +357,39 @@ impl<'a> Place<'a> {
     }
 }
 
-/// A field's name as it stands in a key or value.
+/// A field's name as it stands in a key or value. Those that begin with an underscore say something about a document
+/// rather than stand in it, and no engine finds anything there.
 pub(crate) fn field_name(place: &Place<'_>, name: &str) -> Result<String> {
     if name.is_empty() {
         return Err(place.illegal("a field's name is empty"));
     }
+    if name.starts_with('_') {
+        let message = format!("the metadata field [{}] is not supported here", shown(name));
+        return Err(place.illegal(message).with_remedy(
+            "of metadata fields, queries by term, terms, ids, exists and match take _id, and sort takes _id, _doc and _score",
+        ));
+    }
     Ok(name.to_owned())
+}
+
+/// The same, or `_id`, where documents can be found by it.
+pub(crate) fn field_or_id(place: &Place<'_>, name: &str) -> Result<String> {
+    match name {
+        "_id" => Ok(name.to_owned()),
+        _ => field_name(place, name),
+    }
+}
+
+/// A path that is cut in its middle where it is long: its beginning and its end are what one looks for.
+fn without_middle(path: String) -> String {
+    const KEPT: usize = 60;
+    let length = path.chars().count();
+    if length <= 2 * KEPT {
+        return path;
+    }
+    let start: String = path.chars().take(KEPT).collect();
+    let end: String = path.chars().skip(length - KEPT).collect();
+    format!("{start}…{end}")
 }
 
 /// The members of an object whose keys were checked against a clause.

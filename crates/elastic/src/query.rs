@@ -8,7 +8,7 @@ use instep_core::query::{Bool, Match, MultiMatch, Operator, Query, Range, Scalar
 use crate::capability::{Clause, MAX_CLAUSES, MAX_NESTING, MAX_VALUES, QUERIES};
 use crate::json::{Json, shown};
 use crate::notation;
-use crate::place::{Members, Place, field_name};
+use crate::place::{Members, Place, field_name, field_or_id};
 
 /// What is left of a request's clauses and nesting.
 pub(crate) struct Budget {
@@ -66,7 +66,7 @@ pub(crate) fn match_none(place: &Place<'_>, clause: &'static Clause, _: &Budget)
 
 pub(crate) fn match_text(place: &Place<'_>, clause: &'static Clause, _: &Budget) -> Result<Query> {
     let (field, inner) = one_field(place)?;
-    let field = field_name(place, field)?;
+    let field = field_or_id(place, field)?;
     let Some(members) = long_form(&inner, clause)? else {
         return Ok(Query::Match(Match {
             field,
@@ -120,21 +120,21 @@ pub(crate) fn multi_match(place: &Place<'_>, clause: &'static Clause, _: &Budget
 fn boosted_field(place: &Place<'_>) -> Result<(String, f32)> {
     let text = place.text()?;
     let Some((name, boost)) = text.rsplit_once('^') else {
-        return Ok((field_name(place, text)?, 1.0));
+        return Ok((field_or_id(place, text)?, 1.0));
     };
     let boost = boost
         .parse()
         .ok()
         .filter(|boost: &f32| boost.is_finite() && *boost >= 0.0);
     match boost {
-        Some(boost) => Ok((field_name(place, name)?, boost)),
+        Some(boost) => Ok((field_or_id(place, name)?, boost)),
         None => Err(place.illegal(format!("[{}] has no number of at least 0 after ^", shown(text)))),
     }
 }
 
 pub(crate) fn match_phrase(place: &Place<'_>, clause: &'static Clause, _: &Budget) -> Result<Query> {
     let (field, inner) = one_field(place)?;
-    let field = field_name(place, field)?;
+    let field = field_or_id(place, field)?;
     let Some(members) = long_form(&inner, clause)? else {
         return Ok(Query::MatchPhrase {
             field,
@@ -156,7 +156,7 @@ pub(crate) fn match_phrase(place: &Place<'_>, clause: &'static Clause, _: &Budge
 
 pub(crate) fn term(place: &Place<'_>, clause: &'static Clause, _: &Budget) -> Result<Query> {
     let (field, inner) = one_field(place)?;
-    let field = field_name(place, field)?;
+    let field = field_or_id(place, field)?;
     let Some(members) = long_form(&inner, clause)? else {
         return Ok(Query::Term {
             field,
@@ -203,7 +203,7 @@ pub(crate) fn terms(place: &Place<'_>, clause: &'static Clause, _: &Budget) -> R
     }
     match found {
         Some((field, values)) => Ok(Query::Terms {
-            field: field_name(place, field)?,
+            field: field_or_id(place, field)?,
             values,
             boost,
         }),
@@ -277,7 +277,7 @@ fn bound(
 pub(crate) fn exists(place: &Place<'_>, clause: &'static Clause, _: &Budget) -> Result<Query> {
     let members = place.clause(clause)?;
     Ok(Query::Exists {
-        field: members.required("field")?.field()?,
+        field: members.required("field")?.field_or_id()?,
         boost: members.boost()?,
     })
 }

@@ -60,7 +60,6 @@ pub fn parse_search(body: &[u8], params: &Params, now_ms: i64) -> Result<SearchC
     let root = Place::root(&json);
     let members = root.clause(&SEARCH_BODY)?;
     let budget = Budget::new();
-    let either = |name| params.get(name).or_else(|| members.get(name));
 
     for absent in ["version", "seq_no_primary_term", "explain", "profile"] {
         if let Some(place) = members.get(absent) {
@@ -79,8 +78,9 @@ pub fn parse_search(body: &[u8], params: &Params, now_ms: i64) -> Result<SearchC
         .get("search_after")
         .map(|place| sort::search_after(&place, &sort))
         .transpose()?;
-    let from = either("from").map_or(Ok(0), |place| place.count(0, i32::MAX as usize))?;
-    let size = either("size").map_or(Ok(10), |place| place.count(0, i32::MAX as usize))?;
+    let hits = |place: &Place<'_>| place.count(0, i32::MAX as usize);
+    let from = either(&members, params, "from", hits)?.unwrap_or(0);
+    let size = either(&members, params, "size", hits)?.unwrap_or(10);
     check_window(&root, from, size, search_after.is_some())?;
     let aggregations = match (members.get("aggs"), members.get("aggregations")) {
         (Some(_), Some(place)) => {
@@ -89,14 +89,12 @@ pub fn parse_search(body: &[u8], params: &Params, now_ms: i64) -> Result<SearchC
         (Some(place), None) | (None, Some(place)) => aggregation::parse(&place, &budget)?,
         (None, None) => Vec::new(),
     };
-    let timeout = either("timeout");
     let mut options = ResponseOptions::common(params)?;
     options.rest_total_hits_as_int = params.flag("rest_total_hits_as_int")?;
     options.typed_keys = params.flag("typed_keys")?;
-    options.timeout_ms = timeout
-        .map(|place| notation::timeout(&place))
-        .transpose()?
-        .flatten();
+    options.timeout_ms = either(&members, params, "timeout", notation::timeout)?.flatten();
+    let scores_in_body = members.get("track_scores").map(|place| place.boolean());
+    let scores_in_body = scores_in_body.transpose()?.unwrap_or_default();
     let request = SearchRequest {
         query: query_of(&members, params, &budget)?,
         from,
@@ -104,12 +102,10 @@ pub fn parse_search(body: &[u8], params: &Params, now_ms: i64) -> Result<SearchC
         sort,
         search_after,
         source: source(&members, params)?,
-        track_total_hits: track_total_hits(either("track_total_hits"), options.rest_total_hits_as_int)?,
+        track_total_hits: track_total_hits(&members, params, options.rest_total_hits_as_int)?,
         track_scores: match params.get("track_scores") {
             Some(_) => params.flag("track_scores")?,
-            None => members
-                .get("track_scores")
-                .map_or(Ok(false), |place| place.boolean())?,
+            None => scores_in_body,
         },
         min_score: members.get("min_score").map(|place| place.single()).transpose()?,
         aggregations,
@@ -138,6 +134,18 @@ pub fn parse_count(body: &[u8], params: &Params, now_ms: i64) -> Result<SearchCa
         ..ResponseOptions::default()
     };
     Ok(SearchCall { request, options })
+}
+
+/// A value that body and URL may name: the URL's counts, and the body's must be right nonetheless.
+fn either<T>(
+    members: &Members<'_>,
+    params: &Params,
+    name: &'static str,
+    read: impl Fn(&Place<'_>) -> Result<T>,
+) -> Result<Option<T>> {
+    let written = members.get(name).map(|place| read(&place)).transpose()?;
+    let from_url = params.get(name).map(|place| read(&place)).transpose()?;
+    Ok(from_url.or(written))
 }
 
 fn object_of(body: &[u8]) -> Result<Json> {
@@ -189,14 +197,22 @@ fn source(members: &Members<'_>, params: &Params) -> Result<SourceFilter> {
     Ok(from_url.or(written).unwrap_or_default())
 }
 
-fn track_total_hits(place: Option<Place<'_>>, as_int: bool) -> Result<TrackTotalHits> {
-    let Some(place) = place else {
-        return Ok(if as_int {
-            TrackTotalHits::Exactly
-        } else {
-            SearchRequest::default().track_total_hits
-        });
-    };
+fn track_total_hits(members: &Members<'_>, params: &Params, as_int: bool) -> Result<TrackTotalHits> {
+    const NAME: &str = "track_total_hits";
+    match either(members, params, NAME, tracked)? {
+        None if as_int => Ok(TrackTotalHits::Exactly),
+        None => Ok(SearchRequest::default().track_total_hits),
+        Some(TrackTotalHits::UpTo(up_to)) if as_int => {
+            let place = params.get(NAME).or_else(|| members.get(NAME));
+            let place = place.expect("the value was read there");
+            let message = format!("[rest_total_hits_as_int] needs an exact total, not one up to [{up_to}]");
+            Err(place.illegal(message))
+        }
+        Some(tracked) => Ok(tracked),
+    }
+}
+
+fn tracked(place: &Place<'_>) -> Result<TrackTotalHits> {
     if let Ok(track) = place.boolean() {
         return Ok(if track {
             TrackTotalHits::Exactly
@@ -207,10 +223,5 @@ fn track_total_hits(place: Option<Place<'_>>, as_int: bool) -> Result<TrackTotal
     if matches!(place.json, Json::Text(text) if text.is_empty()) {
         return Ok(TrackTotalHits::Exactly);
     }
-    let up_to = place.count(0, i32::MAX as usize)?;
-    if as_int {
-        let message = format!("[rest_total_hits_as_int] needs an exact total, not one up to [{up_to}]");
-        return Err(place.illegal(message));
-    }
-    Ok(TrackTotalHits::UpTo(up_to))
+    Ok(TrackTotalHits::UpTo(place.count(0, i32::MAX as usize)?))
 }

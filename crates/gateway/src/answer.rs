@@ -18,6 +18,7 @@ use crate::asked::Asked;
 use crate::failure::Failure;
 use crate::names::{self, Partition};
 use crate::parts::{Hydrate, Parts};
+use crate::permits::Permits;
 
 /// What all requests share.
 #[derive(Clone)]
@@ -34,6 +35,7 @@ impl Deref for Shared {
 /// The gateway.
 pub(crate) struct Gateway {
     pub(crate) parts: Parts,
+    pub(crate) permits: Permits,
 }
 
 /// The physical indexes of one request, each with the partition it holds; of one set.

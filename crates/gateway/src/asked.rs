@@ -11,6 +11,7 @@ use instep_elastic::Params;
 
 use crate::answer::Shared;
 use crate::failure::Failure;
+use crate::permits::Permit;
 use crate::{caller, media};
 
 /// A request of the search API.
@@ -25,6 +26,8 @@ pub(crate) struct Asked {
     pub(crate) body: Bytes,
     pub(crate) now_ms: i64,
     pub(crate) started: Instant,
+    /// Its place among the requests being answered.
+    _permit: Permit,
 }
 
 impl Asked {
@@ -59,13 +62,7 @@ impl FromRequest<Shared> for Asked {
         let started = Instant::now();
         let (mut head, body) = request.into_parts();
         let principal = caller::identify(&gateway.parts.keys, &head)?;
-        media::answer(&head.headers).map_err(|accept| {
-            let message = format!("Accept header [{accept}] is not supported: answers are JSON");
-            Failure::new(
-                StatusCode::NOT_ACCEPTABLE,
-                Error::invalid("media_type_header_exception", message),
-            )
-        })?;
+        acceptable(&head)?;
         let (names, id) = path(&mut head).await?;
         let params = Params::new(pairs(&head)?)?;
         let content = media::body(&head.headers);
@@ -96,6 +93,8 @@ impl FromRequest<Shared> for Asked {
         let now_ms = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
+        // Only now: a caller that is slow to send keeps nobody else from being answered.
+        let permit = gateway.permits.take(&principal)?;
         Ok(Asked {
             principal,
             names,
@@ -104,8 +103,20 @@ impl FromRequest<Shared> for Asked {
             body,
             now_ms,
             started,
+            _permit: permit,
         })
     }
+}
+
+/// Refuses who accepts no JSON.
+pub(crate) fn acceptable(head: &Head) -> Result<(), Failure> {
+    media::answer(&head.headers).map(drop).map_err(|accept| {
+        let message = format!("Accept header [{accept}] is not supported: answers are JSON");
+        Failure::new(
+            StatusCode::NOT_ACCEPTABLE,
+            Error::invalid("media_type_header_exception", message),
+        )
+    })
 }
 
 /// The names and the id in the path, decoded.

@@ -7,7 +7,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use axum::extract::ConnectInfo;
-use axum::http::header::{AUTHORIZATION, FORWARDED, HOST};
+use axum::http::header::{AUTHORIZATION, HOST};
 use axum::http::request::Parts;
 use instep_core::{Error, Principal, Result};
 
@@ -49,13 +49,21 @@ fn is_local(request: &Parts) -> bool {
     let peer = request.extensions.get::<ConnectInfo<SocketAddr>>();
     let near = peer.is_some_and(|ConnectInfo(peer)| peer.ip().to_canonical().is_loopback());
     let headers = &request.headers;
-    let passed_on = headers.contains_key(FORWARDED) || headers.contains_key("x-forwarded-for");
+    let passed_on = headers.keys().any(|name| tells_of_a_proxy(name.as_str()));
     let mut hosts = headers
         .get_all(HOST)
         .iter()
         .map(|host| host.to_str().unwrap_or_default())
         .chain(request.uri.authority().map(|authority| authority.as_str()));
     near && !passed_on && hosts.all(names_this_machine)
+}
+
+/// Whether a header, by its name in lower case, is one that proxies add.
+fn tells_of_a_proxy(name: &str) -> bool {
+    matches!(
+        name,
+        "forwarded" | "via" | "x-real-ip" | "cf-connecting-ip" | "true-client-ip"
+    ) || name.starts_with("x-forwarded-")
 }
 
 /// Whether a host, with or without a port, is this machine's loopback.
@@ -127,6 +135,27 @@ mod tests {
                 assert_eq!(error.fault(), Fault::Unauthenticated);
             }
         }
+    }
+
+    #[test]
+    fn any_trace_of_a_proxy_needs_a_key() {
+        let here = Some("127.0.0.1:5000");
+        for name in [
+            "Forwarded",
+            "Via",
+            "X-Real-IP",
+            "CF-Connecting-IP",
+            "True-Client-IP",
+            "X-Forwarded-For",
+            "X-Forwarded-Host",
+            "X-Forwarded-Proto",
+            "X-Forwarded-Server",
+        ] {
+            let headers = [("host", "localhost"), (name, "anything")];
+            assert!(anonymous(here, &headers).is_err(), "{name}");
+        }
+        let headers = [("host", "localhost"), ("x-opaque-id", "7"), ("viable", "1")];
+        assert!(anonymous(here, &headers).is_ok());
     }
 
     #[test]

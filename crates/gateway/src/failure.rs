@@ -32,7 +32,12 @@ impl Failure {
     /// A failure while answering over these indexes.
     pub(crate) fn inside(error: Error, names: &BTreeMap<IndexName, String>) -> Self {
         let told = match error.fault() {
-            Fault::Transient | Fault::Poison | Fault::Fatal => {
+            // It passes by itself, and the caller is told to come again.
+            Fault::Transient => {
+                tracing::warn!(code = error.code(), fault = error.fault().as_str(), %error, "a request failed");
+                hidden(&error)
+            }
+            Fault::Poison | Fault::Fatal => {
                 tracing::error!(code = error.code(), fault = error.fault().as_str(), %error, "a request failed");
                 hidden(&error)
             }

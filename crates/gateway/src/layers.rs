@@ -1,17 +1,14 @@
 //! What every request passes through: limits on the way in, the product's headers on the way out.
 
 use std::any::Any;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use instep_core::Error;
-use tokio::sync::Semaphore;
 
 use crate::failure::Failure;
 use crate::media;
@@ -19,7 +16,7 @@ use crate::media;
 /// Official clients of Elasticsearch refuse answers without it.
 const PRODUCT: HeaderName = HeaderName::from_static("x-elastic-product");
 
-/// Puts the headers of every answer, names its JSON as the client does, and leaves the body of `HEAD` out.
+/// Puts the headers of every answer, and names its JSON as the client does.
 pub(crate) async fn finish(request: Request, next: Next) -> Response {
     let started = Instant::now();
     let json = media::answer(request.headers()).unwrap_or_default();
@@ -44,29 +41,7 @@ pub(crate) async fn finish(request: Request, next: Next) -> Response {
         micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
         "answered"
     );
-    if method == Method::HEAD {
-        return response.map(|_| Body::empty());
-    }
     response
-}
-
-/// Answers 429 at once when as many requests are being answered as may be; health checks are always answered.
-pub(crate) async fn limit_concurrency(
-    State(permits): State<Arc<Semaphore>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    if request.uri().path().starts_with("/_instep/health/") {
-        return next.run(request).await;
-    }
-    let Ok(_permit) = permits.try_acquire() else {
-        let error = Error::transient(
-            "rejected_execution_exception",
-            "too many requests are being answered",
-        );
-        return Failure::new(StatusCode::TOO_MANY_REQUESTS, error).into_response();
-    };
-    next.run(request).await
 }
 
 /// Gives a request up when its time is over.

@@ -15,11 +15,14 @@ mod layers;
 mod media;
 mod names;
 mod parts;
+mod permits;
 mod read;
 mod routes;
+mod server;
 #[cfg(test)]
 mod tests;
 
 pub use keys::{KeyDefinition, Keys, MAX_UNITS, MIN_SECRET_BYTES, check_listen};
 pub use parts::{Hydrate, Limits, Operations, Parts, Served};
-pub use routes::{router, serve};
+pub use routes::router;
+pub use server::serve;

@@ -99,7 +99,9 @@ pub struct Limits {
     pub body_bytes: usize,
     /// How long a request may take. Beyond it: 503.
     pub timeout: Duration,
-    /// How many requests are answered at once, health checks aside. Beyond it: 429.
+    /// How many requests are answered at once, once they were read; callers without a key together get at most half
+    /// of the places, a key's subject at most three quarters. What is answered without any work, such as health
+    /// checks, needs none. Beyond it: 429.
     pub concurrent_requests: usize,
 }
 

@@ -1,9 +1,6 @@
-//! The routes, and the server.
+//! The routes.
 
-use std::future::Future;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
@@ -12,24 +9,19 @@ use axum::http::{HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
-use axum::serve::ListenerExt;
 use instep_core::{Error, Result};
-use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, oneshot};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::decompression::RequestDecompressionLayer;
 
 use crate::answer::{Gateway, Shared};
-use crate::asked::{Asked, pairs};
+use crate::asked::{self, Asked, pairs};
 use crate::failure::Failure;
 use crate::media::Json;
 use crate::parts::Parts;
+use crate::permits::{Permit, Permits};
 use crate::read::Read;
 use crate::{caller, layers};
-
-/// How long requests in flight may take to end after the server was told to stop.
-const GRACE: Duration = Duration::from_secs(10);
 
 /// Every route with its methods, as told to those who ask for another.
 pub(crate) const ROUTES: [(&str, &str); 13] = [
@@ -48,61 +40,26 @@ pub(crate) const ROUTES: [(&str, &str); 13] = [
     ("/metrics", "GET"),
 ];
 
-/// The search API over these parts. It expects the peer's address as axum's `ConnectInfo<SocketAddr>`, as [`serve`]
-/// gives it: without one a caller that sends no key is refused.
+/// The search API over these parts. It expects the peer's address as axum's `ConnectInfo<SocketAddr>`, as
+/// [`serve`](crate::serve) gives it: without one a caller that sends no key is refused.
 pub fn router(parts: Parts) -> Router {
     let limits = parts.limits.clone();
-    let permits = Arc::new(Semaphore::new(
-        limits.concurrent_requests.min(Semaphore::MAX_PERMITS),
-    ));
+    let permits = Permits::new(limits.concurrent_requests);
     let routes = ROUTES.iter().fold(Router::new(), |router, (path, _)| {
         router.route(path, handler(path))
     });
     routes
         .fallback(unknown)
         .method_not_allowed_fallback(not_allowed)
-        .with_state(Shared(Arc::new(Gateway { parts })))
+        .with_state(Shared(Arc::new(Gateway { parts, permits })))
         // From the innermost out.
         .layer(DefaultBodyLimit::max(limits.body_bytes))
         .layer(RequestDecompressionLayer::new())
         .layer(from_fn(layers::check_encoding))
         .layer(from_fn_with_state(limits.timeout, layers::limit_time))
-        .layer(from_fn_with_state(permits, layers::limit_concurrency))
         .layer(CatchPanicLayer::custom(layers::panicked))
         .layer(CompressionLayer::new())
         .layer(from_fn(layers::finish))
-}
-
-/// Answers requests until `shutdown` is done, and then those in flight, for ten seconds at most.
-pub async fn serve(
-    listener: TcpListener,
-    router: Router,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> Result<()> {
-    let listener = listener.tap_io(|stream| {
-        // Small answers go out at once; a connection that cannot have it works without.
-        let _ = stream.set_nodelay(true);
-    });
-    let (stopping, stopped) = oneshot::channel::<()>();
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    let server = axum::serve(listener, service).with_graceful_shutdown(async move {
-        shutdown.await;
-        let _ = stopping.send(());
-    });
-    let overdue = async {
-        match stopped.await {
-            Ok(()) => tokio::time::sleep(GRACE).await,
-            // The server ended by itself, and is what the answer is.
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        ended = server => ended.map_err(|error| Error::fatal("server_failed", "the HTTP server failed").with_source(error)),
-        () = overdue => {
-            tracing::warn!("connections were closed before their requests had ended");
-            Ok(())
-        }
-    }
 }
 
 fn handler(path: &str) -> MethodRouter<Shared> {
@@ -125,6 +82,7 @@ async fn info(State(gateway): State<Shared>, request: Request) -> Result<Respons
     let (head, _) = request.into_parts();
     // Clients ask here first: a key that is wrong is told here.
     caller::identify(&gateway.parts.keys, &head)?;
+    asked::acceptable(&head)?;
     let mut pretty = false;
     for (name, value) in pairs(&head)? {
         match (name.as_str(), value.as_str()) {
@@ -177,13 +135,13 @@ async fn ready(State(gateway): State<Shared>) -> Response {
 }
 
 async fn status(State(gateway): State<Shared>, request: Request) -> Result<Response, Failure> {
-    operator(&gateway, request)?;
+    let _permit = operator(&gateway, request)?;
     let status = gateway.parts.operations.status().await.map_err(inside)?;
     Ok(json(StatusCode::OK, status.to_string()))
 }
 
 async fn metrics(State(gateway): State<Shared>, request: Request) -> Result<Response, Failure> {
-    operator(&gateway, request)?;
+    let _permit = operator(&gateway, request)?;
     let text = gateway.parts.operations.metrics().await.map_err(inside)?;
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     Ok(([(CONTENT_TYPE, kind)], text).into_response())
@@ -192,6 +150,7 @@ async fn metrics(State(gateway): State<Shared>, request: Request) -> Result<Resp
 async fn capabilities(State(gateway): State<Shared>, request: Request) -> Result<Response, Failure> {
     let (head, _) = request.into_parts();
     caller::identify(&gateway.parts.keys, &head)?;
+    asked::acceptable(&head)?;
     Ok(json(StatusCode::OK, instep_elastic::capabilities()))
 }
 
@@ -211,11 +170,12 @@ async fn not_allowed(method: Method, uri: Uri) -> Failure {
     Failure::new(StatusCode::METHOD_NOT_ALLOWED, error.with_remedy(listed()))
 }
 
-/// Refuses who may not see operational state.
-fn operator(gateway: &Gateway, request: Request) -> Result<(), Failure> {
+/// Refuses who may not see operational state, and gives the others a place among the requests being answered.
+fn operator(gateway: &Gateway, request: Request) -> Result<Permit, Failure> {
     let (head, _) = request.into_parts();
     let principal = caller::identify(&gateway.parts.keys, &head)?;
-    Ok(caller::may_operate(&gateway.parts.keys, &principal)?)
+    caller::may_operate(&gateway.parts.keys, &principal)?;
+    gateway.permits.take(&principal)
 }
 
 fn inside(error: Error) -> Failure {

@@ -4,6 +4,7 @@
 mod behaviour;
 mod hiding;
 mod matrix;
+mod serving;
 mod wire;
 
 use std::collections::BTreeMap;

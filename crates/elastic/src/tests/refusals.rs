@@ -93,11 +93,11 @@ fn bodies() {
         ),
         (
             r#"{"sort":{"_script":{"type":"number","script":"1"}}}"#,
-            "unknown key [type] in [sort]",
+            "sort._script: the metadata field [_script]",
         ),
         (
             r#"{"sort":{"_geo_distance":{"a":[0,0]}}}"#,
-            "unknown key [a] in [sort]",
+            "sort._geo_distance: the metadata field [_geo_distance]",
         ),
         (
             r#"{"aggs":{"a":{"terms":{"field":"x","include":"a.*"}}}}"#,
@@ -425,4 +425,99 @@ fn remedies() {
     for (body, remedy) in cases {
         assert_eq!(search(body).unwrap_err().remedy(), Some(remedy), "{body}");
     }
+}
+
+/// `prefix`, `range` or an aggregation on a metadata field answered 200 with nothing.
+#[test]
+fn metadata_fields_are_refused_rather_than_empty() {
+    let queries = [
+        (r#"{"prefix":{"_id":"1"}}"#, "_id"),
+        (r#"{"range":{"_id":{"gte":"1"}}}"#, "_id"),
+        (r#"{"range":{"_seq_no":{"gte":1}}}"#, "_seq_no"),
+        (r#"{"term":{"_index":"ad"}}"#, "_index"),
+        (r#"{"terms":{"_index":["ad"]}}"#, "_index"),
+        (r#"{"exists":{"field":"_index"}}"#, "_index"),
+        (r#"{"exists":{"field":"_source"}}"#, "_source"),
+        (r#"{"match":{"_all":"x"}}"#, "_all"),
+        (r#"{"match_phrase":{"_all":"x"}}"#, "_all"),
+        (
+            r#"{"multi_match":{"query":"x","fields":["title","_all^2"]}}"#,
+            "_all",
+        ),
+        (r#"{"multi_match":{"query":"x","fields":["_*"]}}"#, "_*"),
+    ];
+    let mut bodies: Vec<(String, &str)> = queries
+        .iter()
+        .map(|(query, named)| (format!(r#"{{"query":{query}}}"#), *named))
+        .collect();
+    for (kind, more) in [
+        ("terms", ""),
+        ("value_count", ""),
+        ("stats", ""),
+        ("histogram", r#","interval":1"#),
+        ("range", r#","ranges":[{"to":1}]"#),
+        ("date_histogram", r#","fixed_interval":"1d""#),
+    ] {
+        for field in ["_id", "_index"] {
+            let body = format!(r#"{{"aggs":{{"a":{{"{kind}":{{"field":"{field}"{more}}}}}}}}}"#);
+            bodies.push((body, field));
+        }
+    }
+    for field in ["_index", "_seq_no"] {
+        bodies.push((format!(r#"{{"sort":"{field}"}}"#), field));
+        bodies.push((format!(r#"{{"sort":[{{"{field}":"desc"}}]}}"#), field));
+    }
+    for (body, named) in &bodies {
+        let told = refusal(&search(body).expect_err(body));
+        assert!(
+            told.contains(&format!("the metadata field [{named}]")),
+            "{body}\n{told}"
+        );
+    }
+    let url = params(&[("sort", "_index:desc")]);
+    assert!(refusal(&parse_search(b"", &url, 0).unwrap_err()).contains("[_index]"));
+
+    for body in [
+        r#"{"query":{"term":{"_id":"1"}}}"#,
+        r#"{"query":{"terms":{"_id":["1"]}}}"#,
+        r#"{"query":{"ids":{"values":["1"]}}}"#,
+        r#"{"query":{"exists":{"field":"_id"}}}"#,
+        r#"{"query":{"match":{"_id":"1"}}}"#,
+        r#"{"sort":["_id",{"_doc":"desc"},"_score"]}"#,
+    ] {
+        assert!(search(body).is_ok(), "{body}");
+    }
+}
+
+/// `?size=1` hid `{"size":-1}`.
+#[test]
+fn a_value_of_the_body_is_checked_though_the_url_names_it_too() {
+    for (body, pair) in [
+        (r#"{"size":-1}"#, ("size", "1")),
+        (r#"{"from":"x"}"#, ("from", "1")),
+        (r#"{"timeout":"soon"}"#, ("timeout", "1s")),
+        (r#"{"track_total_hits":[]}"#, ("track_total_hits", "true")),
+        (r#"{"track_scores":"perhaps"}"#, ("track_scores", "true")),
+        (r#"{"_source":7}"#, ("_source", "a")),
+    ] {
+        let told = refusal(&parse_search(body.as_bytes(), &params(&[pair]), 0).expect_err(body));
+        assert!(told.starts_with(pair.0), "{body}\n{told}");
+    }
+    // The value that counts is the one that must fit the others.
+    let url = params(&[("rest_total_hits_as_int", "true"), ("track_total_hits", "true")]);
+    assert!(parse_search(br#"{"track_total_hits":100}"#, &url, 0).is_ok());
+}
+
+#[test]
+fn a_long_path_is_told_by_its_ends() {
+    let levels = 20;
+    let body = format!(
+        r#"{{"query":{}{{"match_all":{{}}}}{}}}"#,
+        r#"{"bool":{"must":["#.repeat(levels),
+        "]}}".repeat(levels)
+    );
+    let told = refusal(&search(&body).unwrap_err());
+    assert!(told.starts_with("query.bool.must[0].bool."), "{told}");
+    assert!(told.contains('…') && told.contains("must[0]: queries"), "{told}");
+    assert!(told.chars().count() < 250, "{told}");
 }

@@ -63,6 +63,13 @@ async fn answers_are_called_as_the_client_calls_them() {
         assert_eq!(answer.header("content-type"), expected, "{headers:?}");
         assert_eq!(answer.json().get("hits").is_some(), status == 200);
     }
+    for path in ["/", "/_instep/capabilities"] {
+        let answer = shop
+            .send("GET", path, &[("accept", "application/yaml")], "")
+            .await;
+        assert_eq!(answer.status, 406, "{path}");
+        assert_eq!(answer.error_type(), "media_type_header_exception");
+    }
     for (path, status) in [
         ("/", 200),
         ("/seller/_doc/none", 404),
