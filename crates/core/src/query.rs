@@ -223,7 +223,7 @@ pub struct Sort {
 pub enum SortBy {
     /// The score.
     Score,
-    /// The order in the index: cheap, and stable while the index does not change.
+    /// By `_id`, then by index: no two documents tie, and nothing shows where a hidden one lies.
     Doc,
     /// The document's `_id`.
     Id,

@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 
 use crate::fault::{from_io, from_tantivy, internal};
 use crate::index::{self, OpenIndex, missing};
+use crate::stop::Stop;
 use crate::write::{self, Writers};
 use crate::{search, walk};
 
@@ -54,7 +55,7 @@ struct Inner {
     /// Held while an index is made or removed.
     changes: Mutex<()>,
     writers: Arc<Writers>,
-    searches: Semaphore,
+    searches: Arc<Semaphore>,
     /// `None` beside another process: nothing is written.
     lock: Option<File>,
 }
@@ -113,7 +114,7 @@ impl Embedded {
             indexes: Mutex::default(),
             changes: Mutex::default(),
             writers: Arc::new(Writers::new(options.writer_memory_bytes)),
-            searches: Semaphore::new(options.parallel_searches.max(1)),
+            searches: Arc::new(Semaphore::new(options.parallel_searches.max(1))),
             lock,
         }))
     }
@@ -143,18 +144,24 @@ impl Embedded {
             })
     }
 
-    /// [`Embedded::blocking`], with at most so many at a time as searches may run.
+    /// [`Embedded::blocking`], with at most so many at a time as searches may run: what runs keeps its place until it
+    /// ends, also where nobody waits for it any more, and is told so.
     async fn searching<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Inner) -> Result<T> + Send + 'static,
+        work: impl FnOnce(&Inner, &Stop) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let _permit = self
-            .0
-            .searches
-            .acquire()
+        let permit = Arc::clone(&self.0.searches)
+            .acquire_owned()
             .await
             .expect("the semaphore is never closed");
-        self.blocking(work).await
+        let stop = Stop::default();
+        let _waiting = stop.waiting();
+        self.blocking(move |inner| {
+            let _permit = permit;
+            stop.check()?;
+            work(inner, &stop)
+        })
+        .await
     }
 }
 
@@ -284,13 +291,13 @@ impl Engine for Embedded {
 
     async fn walk(&self, index: &IndexName, after: Option<&Cursor>, n: usize) -> Result<Walked> {
         let (name, after) = (index.clone(), after.cloned());
-        self.searching(move |inner| walk::walk(&*inner.index(&name)?, after.as_ref(), n))
+        self.searching(move |inner, _| walk::walk(&*inner.index(&name)?, after.as_ref(), n))
             .await
     }
 
     async fn read(&self, index: &IndexName, ids: &[DocId]) -> Result<Vec<Option<Stored>>> {
         let (name, ids) = (index.clone(), ids.to_vec());
-        self.searching(move |inner| search::read(&*inner.index(&name)?, &ids))
+        self.searching(move |inner, _| search::read(&*inner.index(&name)?, &ids))
             .await
     }
 
@@ -329,7 +336,7 @@ impl Search for Embedded {
         request: &Authorized<SearchRequest>,
     ) -> Result<SearchResponse> {
         let (names, request) = (indexes.to_vec(), request.clone());
-        self.searching(move |inner| search::search(&inner.all(&names)?, &request))
+        self.searching(move |inner, stop| search::search(&inner.all(&names)?, &request, stop))
             .await
     }
 
@@ -339,7 +346,48 @@ impl Search for Embedded {
         request: &Authorized<GetRequest>,
     ) -> Result<Vec<Option<(IndexName, Stored)>>> {
         let (names, request) = (indexes.to_vec(), request.clone());
-        self.searching(move |inner| search::get(&inner.all(&names)?, &request))
+        self.searching(move |inner, _| search::get(&inner.all(&names)?, &request))
             .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::mpsc::sync_channel;
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// A search that nobody waits for any more keeps its place until it has ended, and is told to end.
+    #[tokio::test]
+    async fn an_abandoned_search_keeps_its_place_and_is_stopped() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = Options {
+            parallel_searches: 1,
+            ..Options::default()
+        };
+        let embedded = Embedded::open(directory.path(), options).unwrap();
+        // One message each: none of them is ever full.
+        let (started, begins) = sync_channel(1);
+        let (release, released) = sync_channel::<()>(1);
+        let (told, was_told) = sync_channel(1);
+        let first = embedded.searching(move |_, stop| {
+            started.send(stop.check().is_ok()).unwrap();
+            released.recv().unwrap();
+            told.send(stop.check().is_err()).unwrap();
+            Ok(())
+        });
+        assert!(timeout(Duration::from_millis(100), first).await.is_err());
+        assert!(begins.recv().unwrap());
+        let second = timeout(Duration::from_millis(100), embedded.searching(|_, _| Ok(())));
+        assert!(second.await.is_err(), "the first search still runs");
+        release.send(()).unwrap();
+        assert!(was_told.recv().unwrap());
+        let third = timeout(Duration::from_secs(60), embedded.searching(|_, _| Ok(())));
+        third.await.unwrap().unwrap();
     }
 }

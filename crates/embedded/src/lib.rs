@@ -19,6 +19,7 @@ mod read;
 mod scoring;
 mod search;
 mod sort;
+mod stop;
 mod walk;
 mod write;
 

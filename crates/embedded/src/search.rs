@@ -12,16 +12,22 @@ use instep_core::{
 };
 use tantivy::query::{BooleanQuery, EnableScoring, Occur, Weight};
 use tantivy::schema::{IndexRecordOption, Value};
-use tantivy::{DocAddress, DocSet, Searcher, SegmentReader, TERMINATED, TantivyDocument, Term};
+use tantivy::{
+    COLLECT_BLOCK_BUFFER_LEN, DocAddress, DocSet, Searcher, SegmentReader, TERMINATED, TantivyDocument, Term,
+};
 
-use crate::aggregate::{self, Absent, Collector, Gathered, Plan};
+use crate::aggregate::{self, Absent, Budget, Collector, Gathered, Plan};
 use crate::compile::{Compiler, visible};
 use crate::fault::{from_tantivy, internal};
 use crate::fields::{Fields, PUBLIC, READER, TICKET};
 use crate::index::OpenIndex;
 use crate::sort::{self, Found, Key, Top};
+use crate::stop::Stop;
 
 const WHAT: &str = "searching an index";
+
+/// After so many documents a search looks whether it is still wanted.
+const STRIDE: usize = 4096;
 
 /// One index of a search.
 struct Target {
@@ -44,11 +50,14 @@ struct Tally {
 pub(crate) fn search(
     indexes: &[Arc<OpenIndex>],
     authorized: &Authorized<SearchRequest>,
+    stop: &Stop,
 ) -> Result<SearchResponse> {
     let request = authorized.request();
+    let several = indexes.len() > 1;
     let keys = indexes
         .iter()
-        .map(|index| sort::keys(&index.fields, &request.sort))
+        .enumerate()
+        .map(|(place, index)| sort::keys(&index.fields, &request.sort, several.then_some(place)))
         .collect::<Result<Vec<_>>>()?;
     sort::check_agreement(&keys)?;
     let mut plans = indexes
@@ -63,6 +72,7 @@ pub(crate) fn search(
     for (place, index) in indexes.iter().enumerate() {
         let target = Target::new(index, authorized, scored)?;
         for (segment, reader) in target.searcher.segment_readers().iter().enumerate() {
+            stop.check()?;
             let segment = u32::try_from(segment).unwrap_or(u32::MAX);
             tally.segment(
                 &target,
@@ -73,6 +83,7 @@ pub(crate) fn search(
                 &keys[place],
                 &plans[place],
                 scored,
+                stop,
             )?;
         }
         targets.push(target);
@@ -161,6 +172,7 @@ impl Tally {
         keys: &[Key],
         plans: &[(String, Plan)],
         scored: bool,
+        stop: &Stop,
     ) -> Result<()> {
         let failed = |error| from_tantivy(error, WHAT);
         let most = if request.size == 0 {
@@ -184,9 +196,9 @@ impl Tally {
         let alive = reader.alive_bitset();
         let least = request.min_score.unwrap_or(f32::NEG_INFINITY);
         let (total, best) = (&mut self.total, &mut self.best);
-        let mut take = |doc, score: f32| {
+        let mut take = |doc, score: f32| -> Result<()> {
             if alive.is_some_and(|alive| alive.is_deleted(doc)) || score < least {
-                return;
+                return Ok(());
             }
             *total += 1;
             if scored && best.is_none_or(|best| score > best) {
@@ -195,18 +207,33 @@ impl Tally {
             if let Some(top) = &mut top {
                 top.push(doc, score);
             }
-            collector.collect(doc);
+            Ok(collector.collect(doc)?)
         };
+        let mut scorer = target.weight.scorer(reader, 1.0).map_err(failed)?;
+        let mut looked = 0;
         if scored {
-            let mut scorer = target.weight.scorer(reader, 1.0).map_err(failed)?;
             let mut doc = scorer.doc();
             while doc != TERMINATED {
-                take(doc, scorer.score());
+                take(doc, scorer.score())?;
                 doc = scorer.advance();
+                looked += 1;
+                if looked % STRIDE == 0 {
+                    stop.check()?;
+                }
             }
         } else {
-            let each = &mut |docs: &[u32]| docs.iter().for_each(|&doc| take(doc, 0.0));
-            target.weight.for_each_no_score(reader, each).map_err(failed)?;
+            let mut block = [0; COLLECT_BLOCK_BUFFER_LEN];
+            loop {
+                let filled = scorer.fill_buffer(&mut block);
+                block[..filled].iter().try_for_each(|&doc| take(doc, 0.0))?;
+                if filled < block.len() {
+                    break;
+                }
+                looked += filled;
+                if looked % STRIDE == 0 {
+                    stop.check()?;
+                }
+            }
         }
         if let Some(top) = top {
             self.found.extend(top.finish(segment)?);
@@ -223,6 +250,7 @@ impl Tally {
                         .for_each(|(known, new)| known.merge(new));
                 }
             }
+            Budget::beside(self.gathered.iter().flatten())?;
         }
         Ok(())
     }

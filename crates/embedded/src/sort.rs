@@ -15,9 +15,6 @@ use crate::fault::{from_io, from_tantivy};
 use crate::fields::{Fields, ID, Kind, Named, PATH_END, SEQUENCE};
 use crate::read;
 
-/// Where the index's place stands in the value of `_doc`, above the number of the document's write.
-const INDEX_SHIFT: u32 = 44;
-
 /// A sort key, resolved for one index.
 #[derive(Clone, Debug)]
 pub(crate) struct Key {
@@ -29,9 +26,18 @@ pub(crate) struct Key {
 #[derive(Clone, Debug, PartialEq)]
 enum By {
     Score,
-    Doc,
-    Text { column: Option<String>, prefix: String },
-    Number { column: Option<String>, number: Number },
+    /// By id, then by the index's place among several: an order that shows no gap where a document is hidden.
+    Doc {
+        place: Option<usize>,
+    },
+    Text {
+        column: Option<String>,
+        prefix: String,
+    },
+    Number {
+        column: Option<String>,
+        number: Number,
+    },
 }
 
 /// What a number of 64 bits means.
@@ -52,11 +58,13 @@ pub(crate) enum SortValue {
     Double(f64),
     Decimal(i64, u8),
     Text(String),
+    /// An id, and its index's place among several.
+    Doc(String, Option<usize>),
     Missing,
 }
 
-/// The sort keys of a request, for one index.
-pub(crate) fn keys(fields: &Fields, sorts: &[Sort]) -> Result<Vec<Key>> {
+/// The sort keys of a request, for one index; `place` is its own among several.
+pub(crate) fn keys(fields: &Fields, sorts: &[Sort], place: Option<usize>) -> Result<Vec<Key>> {
     if sorts.is_empty() {
         return Ok(vec![Key {
             by: By::Score,
@@ -69,7 +77,7 @@ pub(crate) fn keys(fields: &Fields, sorts: &[Sort]) -> Result<Vec<Key>> {
         .map(|sort| {
             let by = match &sort.by {
                 SortBy::Score => By::Score,
-                SortBy::Doc => By::Doc,
+                SortBy::Doc => By::Doc { place },
                 SortBy::Id => By::Text {
                     column: Some(ID.to_owned()),
                     prefix: String::new(),
@@ -168,7 +176,7 @@ impl Key {
 
     /// Which of two values comes first.
     fn compare(&self, a: &SortValue, b: &SortValue) -> Ordering {
-        use SortValue::{Decimal, Double, Integer, Missing, Text};
+        use SortValue::{Decimal, Doc, Double, Integer, Missing, Text};
         let missing = if self.missing_first {
             Ordering::Less
         } else {
@@ -181,8 +189,9 @@ impl Key {
             (Integer(a), Integer(b)) => a.cmp(b),
             (Decimal(a, x), Decimal(b, y)) if x == y => a.cmp(b),
             (Text(a), Text(b)) => a.cmp(b),
-            (Text(_), Integer(_) | Double(_) | Decimal(..)) => Ordering::Greater,
-            (Integer(_) | Double(_) | Decimal(..), Text(_)) => Ordering::Less,
+            (Doc(a, x), Doc(b, y)) => (a, x).cmp(&(b, y)),
+            (Text(_) | Doc(..), _) => Ordering::Greater,
+            (_, Text(_) | Doc(..)) => Ordering::Less,
             (Integer(_) | Double(_) | Decimal(..), Integer(_) | Double(_) | Decimal(..)) => {
                 a.double().total_cmp(&b.double())
             }
@@ -223,7 +232,7 @@ impl SortValue {
             SortValue::Decimal(i64::MAX, _) => f64::INFINITY,
             SortValue::Decimal(i64::MIN, _) => f64::NEG_INFINITY,
             SortValue::Decimal(value, scale) => decimal::value(*value, *scale),
-            SortValue::Text(_) | SortValue::Missing => f64::NAN,
+            SortValue::Text(_) | SortValue::Doc(..) | SortValue::Missing => f64::NAN,
         }
     }
 
@@ -236,7 +245,8 @@ impl SortValue {
                 f64::NEG_INFINITY => Scalar::Text("-Infinity".to_owned()),
                 value => Scalar::Double(value),
             }),
-            SortValue::Text(text) => Some(Scalar::Text(text)),
+            SortValue::Text(text) | SortValue::Doc(text, None) => Some(Scalar::Text(text)),
+            SortValue::Doc(id, Some(place)) => Some(Scalar::Text(format!("{place}:{id}"))),
             SortValue::Missing => None,
         }
     }
@@ -281,7 +291,10 @@ pub(crate) struct Top<'a> {
 /// A sort key's values in a segment.
 enum Opened {
     Score,
-    Doc,
+    Doc {
+        ids: Option<StrColumn>,
+        place: Option<usize>,
+    },
     Text {
         column: Option<StrColumn>,
         within: Range<u64>,
@@ -321,7 +334,7 @@ impl<'a> Top<'a> {
             None => None,
             Some(values) if values.len() == keys.len() => {
                 let each = keys.iter().zip(&columns).zip(values);
-                let raw = each.map(|((key, opened), value)| opened.after(key, value.as_ref(), index));
+                let raw = each.map(|((key, opened), value)| opened.after(key, value.as_ref()));
                 Some(raw.collect::<Result<Vec<u64>>>()?)
             }
             Some(values) => {
@@ -357,8 +370,7 @@ impl<'a> Top<'a> {
             .unwrap_or_default();
         self.current.clear();
         for (key, opened) in self.keys.iter().zip(&self.columns) {
-            self.current
-                .push(opened.raw(key, doc, score, (self.index as u64) << INDEX_SHIFT | sequence));
+            self.current.push(opened.raw(key, doc, score));
         }
         if self.after.as_ref().is_some_and(|after| self.current <= *after) {
             return;
@@ -406,7 +418,10 @@ impl Key {
         let failed = |error| from_tantivy(error, "reading a column");
         Ok(match &self.by {
             By::Score => Opened::Score,
-            By::Doc => Opened::Doc,
+            By::Doc { place } => Opened::Doc {
+                ids: columns.str(ID).map_err(failed)?,
+                place: *place,
+            },
             By::Text { column, prefix } => {
                 let column = match column {
                     Some(name) => columns.str(name).map_err(failed)?,
@@ -444,18 +459,21 @@ impl Key {
     fn number(&self) -> Number {
         match self.by {
             By::Number { number, .. } => number,
-            By::Score | By::Doc | By::Text { .. } => Number::Double,
+            By::Score | By::Doc { .. } | By::Text { .. } => Number::Double,
         }
     }
 }
 
 impl Opened {
     /// The key of a document: smaller ones come first.
-    fn raw(&self, key: &Key, doc: DocId, score: f32, order: u64) -> u64 {
+    fn raw(&self, key: &Key, doc: DocId, score: f32) -> u64 {
         let number = |raw: Option<u64>| key.turned(raw.unwrap_or_else(|| key.missing_number(key.number())));
         match self {
             Opened::Score => key.turned(f64_to_u64(f64::from(score))),
-            Opened::Doc => key.turned(order),
+            Opened::Doc { ids, .. } => {
+                let ordinal = ids.as_ref().and_then(|column| column.ords().first(doc));
+                ordinal.map_or_else(|| key.missing_text(), |ordinal| key.turned(ordinal * 2 + 2))
+            }
             Opened::Integer(column) => number(
                 column
                     .as_ref()
@@ -489,7 +507,6 @@ impl Opened {
         let turned = key.turned(raw);
         Ok(match self {
             Opened::Score | Opened::Double(_) => SortValue::Double(u64_to_f64(turned)),
-            Opened::Doc => SortValue::Integer(turned as i64),
             Opened::Boolean(_) => SortValue::Integer(u64_to_i64(turned)),
             Opened::Integer(_) => match key.number() {
                 Number::Decimal(scale) => SortValue::Decimal(u64_to_i64(turned), scale),
@@ -497,21 +514,17 @@ impl Opened {
                     SortValue::Integer(u64_to_i64(turned))
                 }
             },
-            Opened::Text { .. } if raw == key.missing_text() => SortValue::Missing,
+            Opened::Text { .. } | Opened::Doc { .. } if raw == key.missing_text() => SortValue::Missing,
+            Opened::Doc { ids, place } => SortValue::Doc(term(ids.as_ref(), turned / 2 - 1)?, *place),
             Opened::Text { column, prefix, .. } => {
-                let mut text = String::new();
-                if let Some(column) = column {
-                    column
-                        .ord_to_str(turned / 2 - 1, &mut text)
-                        .map_err(|error| from_io(error, "reading a column"))?;
-                }
+                let text = term(column.as_ref(), turned / 2 - 1)?;
                 SortValue::Text(text.get(*prefix..).unwrap_or_default().to_owned())
             }
         })
     }
 
     /// The key after which hits are wanted.
-    fn after(&self, key: &Key, value: Option<&Scalar>, index: usize) -> Result<u64> {
+    fn after(&self, key: &Key, value: Option<&Scalar>) -> Result<u64> {
         let bad = || {
             Error::invalid(
                 "illegal_argument_exception",
@@ -529,14 +542,35 @@ impl Opened {
         };
         Ok(match (self, value) {
             (Opened::Text { .. }, None) => key.missing_text(),
+            (Opened::Doc { .. }, None) => return Err(bad()),
             (_, None) => key.turned(key.missing_number(key.number())),
             (Opened::Score, Some(value)) => {
                 let score = read::double(value).ok_or_else(bad)? as f32;
                 key.turned(f64_to_u64(f64::from(score)))
             }
-            (Opened::Doc, Some(value)) => {
-                let _ = index;
-                key.turned(u64::try_from(integer(value)?).map_err(|_| bad())?)
+            (Opened::Doc { ids, place }, Some(value)) => {
+                let text = read::text(value);
+                let (id, of) = match place {
+                    None => (&text[..], None),
+                    Some(_) => {
+                        let (of, id) = text.split_once(':').ok_or_else(bad)?;
+                        (id, Some(of.parse::<usize>().map_err(|_| bad())?))
+                    }
+                };
+                let Some(column) = ids else {
+                    return Ok(key.turned(1));
+                };
+                let hit = column.dictionary().term_ord_or_next(id.as_bytes());
+                let raw = match hit.map_err(|error| from_io(error, "reading a column"))? {
+                    // The same id in another index: before that document, or after it.
+                    TermOrdHit::Exact(ordinal) => match place.cmp(&of) {
+                        Ordering::Less => ordinal * 2 + 3,
+                        Ordering::Equal => ordinal * 2 + 2,
+                        Ordering::Greater => ordinal * 2 + 1,
+                    },
+                    TermOrdHit::Next(ordinal) => ordinal.min(column.dictionary().num_terms() as u64) * 2 + 1,
+                };
+                key.turned(raw)
             }
             (Opened::Double(_), Some(value)) => {
                 let number = infinite(value).or_else(|| read::double(value)).ok_or_else(bad)?;
@@ -603,6 +637,17 @@ impl Opened {
             }
         })
     }
+}
+
+/// The text of an ordinal, none without a column.
+fn term(column: Option<&StrColumn>, ordinal: u64) -> Result<String> {
+    let mut text = String::new();
+    if let Some(column) = column {
+        column
+            .ord_to_str(ordinal, &mut text)
+            .map_err(|error| from_io(error, "reading a column"))?;
+    }
+    Ok(text)
 }
 
 /// The value that counts: the smallest ascending, the largest descending.

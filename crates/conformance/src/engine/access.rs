@@ -143,6 +143,24 @@ pub async fn access(subject: Subject<'_>) {
                     }
                 }
             }
+            let by_doc = SearchRequest {
+                sort: vec![Sort {
+                    by: SortBy::Doc,
+                    descending: false,
+                    missing_first: false,
+                }],
+                aggregations: vec![],
+                ..request.clone()
+            };
+            let by_doc = subject
+                .search
+                .search(&index, &authorized(&principal, by_doc))
+                .await
+                .expect("by _doc");
+            let values: Vec<_> = by_doc.hits.iter().map(|hit| hit.sort.clone()).collect();
+            // The ids themselves: a number of the document's place would show how many hidden ones lie between.
+            let places: Vec<_> = wanted.iter().map(|id| vec![Some(text(id))]).collect();
+            failures.check(format!("{who} {path}: values of _doc"), values, places);
             let last = wanted.first().cloned().unwrap_or_default();
             let page = SearchRequest {
                 sort: vec![sort],

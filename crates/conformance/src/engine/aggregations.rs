@@ -422,7 +422,38 @@ fn refused() -> Vec<(&'static str, Aggregation)> {
             "order by a bucket",
             with(ordered("tag", by("x"), true, 1), vec![("x", alone(terms("ok")))]),
         ),
-        ("too many buckets", alone(histogram("n", 1.0, 0.0, 0))),
+    ]
+}
+
+/// So many ranges, which no value is in.
+fn many_ranges(count: u32, inner: Option<Aggregation>) -> Aggregation {
+    let low = |at| Some(1e9 + f64::from(at));
+    let all: Vec<_> = (0..count).map(|at| (low(at), low(at + 1))).collect();
+    with(
+        ranges("i", &all),
+        inner.map(|inner| ("inner", inner)).into_iter().collect(),
+    )
+}
+
+/// Name, aggregation: more buckets than an answer may have.
+fn too_many() -> Vec<(&'static str, Aggregation)> {
+    let within = |kind, count| with(kind, vec![("inner", many_ranges(count, None))]);
+    vec![
+        ("a histogram's gaps", alone(histogram("n", 1.0, 0.0, 0))),
+        ("ranges inside gaps", within(histogram("i", 0.01, 0.0, 0), 100)),
+        ("ranges", many_ranges(65_536, None)),
+        (
+            "ranges inside ranges",
+            many_ranges(1000, Some(many_ranges(1000, None))),
+        ),
+        (
+            "ranges inside the terms of a segment",
+            within(terms("tag"), 30_000),
+        ),
+        (
+            "ranges inside the terms of all segments",
+            within(terms("n"), 20_000),
+        ),
     ]
 }
 
@@ -477,6 +508,17 @@ pub async fn aggregations(subject: Subject<'_>) {
             .map(|error| error.fault());
         failures.check(name, fault, Some(Fault::Invalid));
     }
+    for (name, aggregation) in too_many() {
+        let found = short_of(subject, &halves, all(), aggregation).await;
+        let refused = found
+            .err()
+            .is_some_and(|error| error.contains("more than 65535 buckets"));
+        failures.check(format!("too many buckets: {name}"), refused, true);
+    }
+    // 60,004 buckets, which are made more than once: the documents of a key lie in several segments and indexes.
+    let fits = with(terms("tag"), vec![("inner", many_ranges(15_000, None))]);
+    let found = short_of(subject, &halves, all(), fits).await;
+    failures.check("as many buckets as there may be", found.is_ok(), true);
     let some = Query::Term {
         field: "tag".into(),
         value: text("a"),

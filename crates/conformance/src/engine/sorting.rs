@@ -59,6 +59,9 @@ pub async fn sorting(subject: Subject<'_>) {
         ("insertion", vec![], "123456", None, None),
         ("id", vec![up("_id")], "123456", word("1"), word("6")),
         ("id down", vec![down("_id")], "654321", word("6"), word("1")),
+        // On purpose not the order of insertion, whose numbers would count the documents that a caller may not see.
+        ("doc", vec![up("_doc")], "123456", word("1"), word("6")),
+        ("doc down", vec![down("_doc")], "654321", word("6"), word("1")),
         ("long", vec![up("n")], "123546", int(1), int(i64::MAX)),
         (
             "long down",
@@ -229,6 +232,7 @@ pub async fn sorting(subject: Subject<'_>) {
     let fault = ask(subject, &index, short).await.err().map(|error| error.fault());
     failures.check("search_after of another length", fault, Some(Fault::Invalid));
     several(subject, &mut failures).await;
+    shared_ids(subject, &mut failures).await;
     failures.none();
     subject.engine.drop_index(&index[0]).await.expect("drop");
 }
@@ -296,6 +300,47 @@ async fn several(subject: Subject<'_>, failures: &mut Failures) {
                 );
             }
         }
+    }
+    for index in &both {
+        subject.engine.drop_index(index).await.expect("drop");
+    }
+}
+
+/// Two indexes with documents of the same ids: with `_doc` as the last key, pages of every size show each once.
+async fn shared_ids(subject: Subject<'_>, failures: &mut Failures) {
+    let documents = |ids: &[&str]| -> Vec<Document> {
+        ids.iter()
+            .map(|id| document(id, Readers::Public, r#"{"n":1}"#))
+            .collect()
+    };
+    let both = [
+        filled(subject, "shared-a", &documents(&["c", "b", "a", "x:1"])).await,
+        filled(subject, "shared-b", &documents(&["b", "c", "d", "x:1"])).await,
+    ];
+    let (ascending, descending) = ("abbccdx:1x:1", "x:1x:1dccbba");
+    for (name, sort, expected) in [
+        ("doc", vec![up("_doc")], ascending),
+        ("doc down", vec![down("_doc")], descending),
+        ("id, doc", vec![up("_id"), up("_doc")], ascending),
+        ("id down, doc", vec![down("_id"), up("_doc")], descending),
+        ("score, doc", vec![down("_score"), up("_doc")], ascending),
+    ] {
+        for size in 1..5 {
+            let found = pages(subject, &both, sort.clone(), size).await;
+            let name = format!("shared ids: {name}: pages of {size}");
+            failures.check(name, found, expected.to_owned());
+        }
+    }
+    for value in [Some(text("a")), Some(text("x:1")), None] {
+        let request = SearchRequest {
+            search_after: Some(vec![value]),
+            ..sorted(vec![up("_doc")])
+        };
+        let fault = ask(subject, &both, request)
+            .await
+            .err()
+            .map(|error| error.fault());
+        failures.check("search_after of no document", fault, Some(Fault::Invalid));
     }
     for index in &both {
         subject.engine.drop_index(index).await.expect("drop");

@@ -1,5 +1,6 @@
 //! One segment's share of the aggregations.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Range;
@@ -9,6 +10,7 @@ use instep_core::{Result, date};
 use tantivy::columnar::{Column as Values, StrColumn};
 use tantivy::{DocId, SegmentReader, f64_to_u64, i64_to_u64, u64_to_f64, u64_to_i64};
 
+use super::budget::{Budget, TooMany};
 use super::{Absent, Bucket, Column, ColumnKind, Gathered, Key, Numbers, Ordered, Plan, missing_key};
 use crate::decimal;
 use crate::fault::{from_io, from_tantivy};
@@ -17,6 +19,7 @@ use crate::fault::{from_io, from_tantivy};
 pub(crate) struct Collector<'a> {
     nodes: Vec<Node<'a>>,
     parts: Vec<Part>,
+    budget: Budget,
 }
 
 struct Node<'a> {
@@ -44,12 +47,11 @@ enum Source {
     Boolean(Values<bool>),
 }
 
+type Keyed = HashMap<u64, Inner, BuildHasherDefault<Mixed>>;
+
 /// What is gathered in one segment, under keys of 64 bits whose meaning the source knows.
 enum Part {
-    Keyed {
-        buckets: HashMap<u64, Inner, BuildHasherDefault<Mixed>>,
-        missing: Option<Inner>,
-    },
+    Keyed { buckets: Keyed, missing: Option<Inner> },
     Ranges(Vec<Inner>),
     Numbers(Numbers),
 }
@@ -83,16 +85,17 @@ impl Hasher for Mixed {
 impl<'a> Collector<'a> {
     pub(crate) fn new(plans: &'a [(String, Plan)], segment: &SegmentReader) -> Result<Self> {
         let nodes = nodes(plans, segment)?;
-        let parts = fresh(&nodes);
-        Ok(Collector { nodes, parts })
+        let mut budget = Budget::whole();
+        let parts = fresh(&nodes, &mut budget)?;
+        Ok(Collector { nodes, parts, budget })
     }
 
-    pub(crate) fn collect(&mut self, doc: DocId) {
+    pub(crate) fn collect(&mut self, doc: DocId) -> Result<(), TooMany> {
         let keys = &mut Vec::new();
         self.nodes
             .iter()
             .zip(&mut self.parts)
-            .for_each(|(node, part)| node.collect(part, doc, keys));
+            .try_for_each(|(node, part)| node.collect(part, doc, keys, &mut self.budget))
     }
 
     /// What was gathered, under keys that hold for every segment.
@@ -185,13 +188,24 @@ pub(crate) fn ordinals(column: &StrColumn, prefix: &str) -> std::io::Result<Rang
     Ok(at(prefix)?..at(&format!("{path}\u{1}"))?)
 }
 
-fn fresh(nodes: &[Node<'_>]) -> Vec<Part> {
-    nodes.iter().map(Node::fresh).collect()
+fn fresh(nodes: &[Node<'_>], budget: &mut Budget) -> Result<Vec<Part>, TooMany> {
+    nodes.iter().map(|node| node.fresh(budget)).collect()
+}
+
+/// The bucket of a key, made if it is not there.
+fn bucket<'b>(buckets: &'b mut Keyed, key: u64, budget: &mut Budget) -> Result<&'b mut Inner, TooMany> {
+    match buckets.entry(key) {
+        Entry::Occupied(known) => Ok(known.into_mut()),
+        Entry::Vacant(vacant) => {
+            budget.take(1)?;
+            Ok(vacant.insert(Inner::default()))
+        }
+    }
 }
 
 impl Node<'_> {
-    fn fresh(&self) -> Part {
-        match &self.plan.aggregation.kind {
+    fn fresh(&self, budget: &mut Budget) -> Result<Part, TooMany> {
+        Ok(match &self.plan.aggregation.kind {
             AggregationKind::Terms { .. }
             | AggregationKind::Histogram { .. }
             | AggregationKind::DateHistogram { .. } => Part::Keyed {
@@ -199,29 +213,39 @@ impl Node<'_> {
                 missing: None,
             },
             AggregationKind::Range { ranges, .. } => {
+                budget.take(ranges.len())?;
                 Part::Ranges(ranges.iter().map(|_| Inner::default()).collect())
             }
             AggregationKind::Metric { .. } => Part::Numbers(Numbers::default()),
-        }
+        })
     }
 
-    fn collect(&self, part: &mut Part, doc: DocId, keys: &mut Vec<u64>) {
+    fn collect(
+        &self,
+        part: &mut Part,
+        doc: DocId,
+        keys: &mut Vec<u64>,
+        budget: &mut Budget,
+    ) -> Result<(), TooMany> {
         keys.clear();
         match (&self.plan.aggregation.kind, part) {
             (AggregationKind::Terms { .. }, Part::Keyed { buckets, missing }) => {
                 self.source.raw(doc, |raw| keys.push(raw));
                 if keys.is_empty() {
-                    if self.missing.is_some() {
-                        self.count(missing.get_or_insert_default(), doc);
+                    if self.missing.is_none() {
+                        return Ok(());
                     }
-                    return;
+                    if missing.is_none() {
+                        budget.take(1)?;
+                    }
+                    return self.count(missing.get_or_insert_default(), doc, budget);
                 }
-                self.count_each(buckets, keys, doc);
+                self.count_each(buckets, keys, doc, budget)?;
             }
             (AggregationKind::Histogram { interval, offset, .. }, Part::Keyed { buckets, .. }) => {
                 let number = |value: f64| ((value - offset) / interval).floor() as i64;
                 self.source.numbers(doc, |value| keys.push(number(value) as u64));
-                self.count_each(buckets, keys, doc);
+                self.count_each(buckets, keys, doc, budget)?;
             }
             (
                 AggregationKind::DateHistogram {
@@ -234,7 +258,7 @@ impl Node<'_> {
                 self.source.moments(doc, |ms| {
                     keys.push(self.start(ms, *interval, *offset_seconds) as u64)
                 });
-                self.count_each(buckets, keys, doc);
+                self.count_each(buckets, keys, doc, budget)?;
             }
             (AggregationKind::Range { ranges, .. }, Part::Ranges(buckets)) => {
                 let mut values = Vec::new();
@@ -244,7 +268,7 @@ impl Node<'_> {
                         range.from.is_none_or(|from| *value >= from) && range.to.is_none_or(|to| *value < to)
                     };
                     if values.iter().any(holds) {
-                        self.count(bucket, doc);
+                        self.count(bucket, doc, budget)?;
                     }
                 }
             }
@@ -280,6 +304,7 @@ impl Node<'_> {
                 unreachable!("the part was made for this aggregation")
             }
         }
+        Ok(())
     }
 
     fn start(&self, ms: i64, interval: DateInterval, offset_seconds: i32) -> i64 {
@@ -289,33 +314,35 @@ impl Node<'_> {
     /// Counts a document once under each of these keys.
     fn count_each(
         &self,
-        buckets: &mut HashMap<u64, Inner, BuildHasherDefault<Mixed>>,
+        buckets: &mut Keyed,
         keys: &mut Vec<u64>,
         doc: DocId,
-    ) {
+        budget: &mut Budget,
+    ) -> Result<(), TooMany> {
         if let [key] = keys[..] {
-            return self.count(buckets.entry(key).or_default(), doc);
+            return self.count(bucket(buckets, key, budget)?, doc, budget);
         }
         keys.sort_unstable();
         keys.dedup();
         for key in keys.drain(..) {
-            self.count(buckets.entry(key).or_default(), doc);
+            self.count(bucket(buckets, key, budget)?, doc, budget)?;
         }
+        Ok(())
     }
 
-    fn count(&self, bucket: &mut Inner, doc: DocId) {
+    fn count(&self, bucket: &mut Inner, doc: DocId, budget: &mut Budget) -> Result<(), TooMany> {
         bucket.count += 1;
         if self.inner.is_empty() {
-            return;
+            return Ok(());
         }
         if bucket.parts.is_empty() {
-            bucket.parts = fresh(&self.inner);
+            bucket.parts = fresh(&self.inner, budget)?;
         }
         let keys = &mut Vec::new();
         self.inner
             .iter()
             .zip(&mut bucket.parts)
-            .for_each(|(node, part)| node.collect(part, doc, keys));
+            .try_for_each(|(node, part)| node.collect(part, doc, keys, budget))
     }
 
     fn absent(&self, segment: &SegmentReader, absent: &mut Absent) -> Result<()> {
@@ -330,6 +357,7 @@ impl Node<'_> {
             for raw in keys {
                 known.insert(self.source.key(raw)?);
             }
+            Budget::whole().take(known.len())?;
         }
         self.inner
             .iter()

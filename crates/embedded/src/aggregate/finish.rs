@@ -2,14 +2,16 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use instep_core::query::{
     AggregationKind, BucketOrder, BucketOrderBy, DateInterval, Metric, RangeBucket, Scalar,
 };
 use instep_core::request::{AggregationResult, Bucket as Answer, Buckets, TermsRest};
-use instep_core::{Error, Result, date};
+use instep_core::{Result, date};
 
-use super::{Absent, Bucket, Gathered, Key, MOST_BUCKETS, Numbers, Plan, Shape};
+use super::budget::Budget;
+use super::{Absent, Bucket, Gathered, Key, Numbers, Plan, Shape};
 
 /// The answers of these aggregations; `gathered` is `None` where no segment was searched.
 pub(crate) fn finish(
@@ -17,39 +19,35 @@ pub(crate) fn finish(
     gathered: Option<Vec<Gathered>>,
     absent: &Absent,
 ) -> Result<Vec<(String, AggregationResult)>> {
-    let buckets: usize = gathered.iter().flatten().map(Gathered::buckets).sum();
-    check_count(buckets)?;
-    results(plans, gathered.unwrap_or_default(), absent)
-}
-
-fn check_count(buckets: usize) -> Result<()> {
-    if buckets <= MOST_BUCKETS {
-        return Ok(());
-    }
-    let message = format!("the aggregations make more than {MOST_BUCKETS} buckets");
-    Err(Error::invalid("too_many_buckets_exception", message)
-        .with_remedy("ask for wider intervals, or for fewer aggregations inside each other"))
+    let budget = &mut Budget::beside(gathered.iter().flatten())?;
+    results(plans, gathered.unwrap_or_default(), absent, budget)
 }
 
 fn results(
     plans: &[(String, Plan)],
     gathered: Vec<Gathered>,
     absent: &Absent,
+    budget: &mut Budget,
 ) -> Result<Vec<(String, AggregationResult)>> {
     let mut gathered = gathered.into_iter();
     plans
         .iter()
         .map(|(name, plan)| {
-            let own = gathered
-                .next()
-                .unwrap_or_else(|| Gathered::new(&plan.aggregation.kind));
-            Ok((name.clone(), plan.result(own, absent)?))
+            let own = match gathered.next() {
+                Some(own) => own,
+                None => {
+                    let own = Gathered::new(&plan.aggregation.kind);
+                    budget.take(own.buckets())?;
+                    own
+                }
+            };
+            Ok((name.clone(), plan.result(own, absent, budget)?))
         })
         .collect()
 }
 
 impl Plan {
-    fn result(&self, gathered: Gathered, absent: &Absent) -> Result<AggregationResult> {
+    fn result(&self, gathered: Gathered, absent: &Absent, budget: &mut Budget) -> Result<AggregationResult> {
         match (&self.aggregation.kind, gathered) {
             (
                 AggregationKind::Terms {
@@ -59,9 +57,9 @@ impl Plan {
                     ..
                 },
                 Gathered::Terms(buckets),
-            ) => self.terms(buckets, *size, order, *min_doc_count, absent),
+            ) => self.terms(buckets, *size, order, *min_doc_count, absent, budget),
             (AggregationKind::Range { ranges, keyed, .. }, Gathered::Ranges(buckets)) => {
-                self.ranges(buckets, ranges, *keyed, absent)
+                self.ranges(buckets, ranges, *keyed, absent, budget)
             }
             (
                 AggregationKind::Histogram {
@@ -74,10 +72,10 @@ impl Plan {
                 Gathered::Intervals(mut buckets),
             ) => {
                 if *min_doc_count == 0 {
-                    fill(&mut buckets, |number| number.saturating_add(1))?;
+                    fill(&mut buckets, budget, |number| number.saturating_add(1))?;
                 }
                 let key = |number: i64| number as f64 * interval + offset;
-                self.intervals(buckets, *min_doc_count, *keyed, absent, |number| {
+                self.intervals(buckets, *min_doc_count, *keyed, absent, budget, |number| {
                     let text = match self.shape {
                         Shape::Date => date::format(key(number) as i64, None, 0).map(Some),
                         Shape::Unmapped | Shape::Text | Shape::Integer | Shape::Number | Shape::Boolean => {
@@ -100,9 +98,11 @@ impl Plan {
             ) => {
                 let interval: DateInterval = *interval;
                 if *min_doc_count == 0 {
-                    fill(&mut buckets, |start| date::next(start, interval, *offset_seconds))?;
+                    fill(&mut buckets, budget, |start| {
+                        date::next(start, interval, *offset_seconds)
+                    })?;
                 }
-                self.intervals(buckets, *min_doc_count, *keyed, absent, |start| {
+                self.intervals(buckets, *min_doc_count, *keyed, absent, budget, |start| {
                     let text = date::format(start, format.as_deref(), *offset_seconds)?;
                     Ok((Scalar::Int(start), Some(text)))
                 })
@@ -123,11 +123,15 @@ impl Plan {
         order: &[BucketOrder],
         min_doc_count: u64,
         absent: &Absent,
+        budget: &mut Budget,
     ) -> Result<AggregationResult> {
         let mut buckets = buckets;
         if min_doc_count == 0 {
             for key in absent.get(&self.place).into_iter().flatten() {
-                buckets.entry(key.clone()).or_default();
+                if !buckets.contains_key(key) {
+                    budget.take(1)?;
+                    buckets.insert(key.clone(), Bucket::default());
+                }
             }
         }
         let mut buckets: Vec<(Key, Bucket)> = buckets
@@ -160,7 +164,7 @@ impl Plan {
                 Key::Number(value) => Scalar::Double(value.get()),
                 Key::Text(text) => Scalar::Text(text.into()),
             };
-            answers.push(self.answer(key, text, bucket, absent)?);
+            answers.push(self.answer(key, text, bucket, absent, budget)?);
         }
         Ok(AggregationResult::Buckets(Buckets {
             buckets: answers,
@@ -222,6 +226,7 @@ impl Plan {
         ranges: &[RangeBucket],
         keyed: bool,
         absent: &Absent,
+        budget: &mut Budget,
     ) -> Result<AggregationResult> {
         let mut pairs: Vec<(&RangeBucket, Bucket)> = ranges.iter().zip(buckets).collect();
         let low = |range: &RangeBucket| range.from.unwrap_or(f64::NEG_INFINITY);
@@ -241,7 +246,7 @@ impl Plan {
                 Some(key) => key.clone(),
                 None => format!("{}-{}", end(range.from)?, end(range.to)?),
             };
-            let mut answer = self.answer(Scalar::Text(key), None, bucket, absent)?;
+            let mut answer = self.answer(Scalar::Text(key), None, bucket, absent, budget)?;
             (answer.from, answer.to) = (range.from, range.to);
             answers.push(answer);
         }
@@ -258,13 +263,14 @@ impl Plan {
         min_doc_count: u64,
         keyed: bool,
         absent: &Absent,
+        budget: &mut Budget,
         key: impl Fn(i64) -> Result<(Scalar, Option<String>)>,
     ) -> Result<AggregationResult> {
         let mut answers = Vec::with_capacity(buckets.len());
         for (number, bucket) in buckets {
             if bucket.count >= min_doc_count {
                 let (key, text) = key(number)?;
-                answers.push(self.answer(key, text, bucket, absent)?);
+                answers.push(self.answer(key, text, bucket, absent, budget)?);
             }
         }
         Ok(AggregationResult::Buckets(Buckets {
@@ -274,14 +280,21 @@ impl Plan {
         }))
     }
 
-    fn answer(&self, key: Scalar, text: Option<String>, bucket: Bucket, absent: &Absent) -> Result<Answer> {
+    fn answer(
+        &self,
+        key: Scalar,
+        text: Option<String>,
+        bucket: Bucket,
+        absent: &Absent,
+        budget: &mut Budget,
+    ) -> Result<Answer> {
         Ok(Answer {
             key,
             key_as_string: text,
             from: None,
             to: None,
             doc_count: bucket.count,
-            aggregations: results(&self.inner, bucket.inner, absent)?,
+            aggregations: results(&self.inner, bucket.inner, absent, budget)?,
         })
     }
 
@@ -326,14 +339,16 @@ impl Numbers {
 }
 
 /// Adds the empty buckets between the first and the last.
-fn fill(buckets: &mut BTreeMap<i64, Bucket>, next: impl Fn(i64) -> i64) -> Result<()> {
+fn fill(buckets: &mut BTreeMap<i64, Bucket>, budget: &mut Budget, next: impl Fn(i64) -> i64) -> Result<()> {
     let (Some((&first, _)), Some((&last, _))) = (buckets.first_key_value(), buckets.last_key_value()) else {
         return Ok(());
     };
     let mut at = first;
     while at < last {
-        check_count(buckets.len())?;
-        buckets.entry(at).or_default();
+        if let Entry::Vacant(vacant) = buckets.entry(at) {
+            budget.take(1)?;
+            vacant.insert(Bucket::default());
+        }
         at = next(at);
     }
     Ok(())

@@ -3,6 +3,7 @@
 //! What is merged are exact counts and sums of every bucket, never finished results, so an answer over many segments
 //! and indexes is the one that a single segment would give.
 
+mod budget;
 mod collect;
 mod finish;
 
@@ -16,11 +17,9 @@ use instep_core::{Error, Result};
 use crate::fields::{Fields, Kind, Named, PATH_END};
 use crate::read;
 
+pub(crate) use budget::Budget;
 pub(crate) use collect::{Collector, ordinals};
 pub(crate) use finish::finish;
-
-/// The most buckets of one answer.
-const MOST_BUCKETS: usize = 65_535;
 
 /// What the values of a field are, for the buckets' keys and their text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -244,10 +243,13 @@ impl Bucket {
     }
 }
 
-/// Plans the aggregations of a request for an index; refuses what a field's type cannot answer.
+/// Plans the aggregations of a request for an index; refuses what a field's type cannot answer, and more ranges than
+/// an answer may have.
 pub(crate) fn plan(fields: &Fields, aggregations: &[(String, Aggregation)]) -> Result<Vec<(String, Plan)>> {
     let mut place = 0;
-    plans(fields, aggregations, &mut place)
+    let plans = plans(fields, aggregations, &mut place)?;
+    budget::check_ranges(&plans)?;
+    Ok(plans)
 }
 
 fn plans(
