@@ -97,7 +97,7 @@ async fn the_breaker_halts_before_a_table_is_quarantined_and_spares_the_other_se
         unreachable!()
     };
     assert!(
-        reason.contains("mapping_refused") && reason.contains("follow again"),
+        reason.contains("mapping_refused") && reason.contains("start instep again"),
         "{reason}"
     );
     assert_eq!(rig.status(0).await.counts.dead_letters, 0, "none is quarantined");
