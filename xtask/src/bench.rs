@@ -21,6 +21,10 @@ enum Benchmark {
     Sync,
     /// From a commit to its acknowledgement and to being found.
     Latency,
+    /// A row that many documents contain is renamed: until all are indexed, and what a single change takes meanwhile.
+    Fanout,
+    /// Changes per second from Postgres into the log.
+    Stream,
 }
 
 /// Runs one benchmark, with the real data when it is there.
@@ -28,6 +32,8 @@ pub(crate) fn run(around: &Surroundings, options: &Options) -> Result<(), Failur
     let name = match options.benchmark {
         Benchmark::Sync => "sync",
         Benchmark::Latency => "latency",
+        Benchmark::Fanout => "fanout",
+        Benchmark::Stream => "stream",
     };
     let mut command = around.cargo(&["bench", "--package", "instep", "--bench", name, "--"]);
     command.args(&options.arguments);

@@ -8,6 +8,7 @@ mod ci;
 mod clients;
 mod command;
 mod needs;
+mod postgres;
 mod surroundings;
 mod tally;
 mod test;

@@ -7,32 +7,71 @@ use std::io::{BufRead, Write};
 use std::process::{Command, Stdio};
 
 use crate::command::{self, Failure};
-use crate::surroundings::Audience;
+use crate::surroundings::{Audience, Surroundings};
 
 /// Something a test needs that cargo does not bring.
 pub(crate) struct Need {
     name: &'static str,
     purpose: &'static str,
-    /// A command that succeeds when the need is met.
-    probe: &'static [&'static str],
+    probe: Probe,
     /// The system packages (Debian's names) that bring it.
     packages: &'static [&'static str],
+    /// What the packages would do unasked, and how they are kept from it.
+    restraint: Option<&'static Restraint>,
 }
+
+/// How to see whether a need is met.
+enum Probe {
+    /// A command that succeeds.
+    Succeeds(&'static [&'static str]),
+    /// Postgres's programs are found.
+    Postgres,
+}
+
+/// Keeps packages from more than bringing their files.
+struct Restraint {
+    /// The package that brings the setting to change, installed first.
+    package: &'static str,
+    /// A shell script that runs between that package and the others.
+    before: &'static str,
+    /// A shell script that undoes `before`, whether or not the others could be installed.
+    after: &'static str,
+}
+
+/// Installing Postgres on Debian creates a cluster and starts it at every boot; the tests want the programs alone.
+const NO_CLUSTER: Restraint = Restraint {
+    package: "postgresql-common",
+    before: "cd /etc/postgresql-common && cp -p createcluster.conf createcluster.conf.before-instep \
+             && pg_conftool /etc/postgresql-common/createcluster.conf set create_main_cluster off",
+    after: "cd /etc/postgresql-common && mv createcluster.conf.before-instep createcluster.conf",
+};
 
 /// Builds the bundled SQLite; nothing works without it.
 pub(crate) const C_COMPILER: Need = Need {
     name: "a C compiler",
     purpose: "builds the bundled SQLite",
-    probe: &["cc", "--version"],
+    probe: Probe::Succeeds(&["cc", "--version"]),
     packages: &["gcc", "libc6-dev"],
+    restraint: None,
 };
 
 /// Runs the official search clients against the gateway; without it their tests are skipped.
 pub(crate) const PYTHON: Need = Need {
     name: "Python 3 with venv",
     purpose: "runs the official search clients",
-    probe: &["python3", "-c", "import venv, ensurepip"],
+    probe: Probe::Succeeds(&["python3", "-c", "import venv, ensurepip"]),
     packages: &["python3", "python3-venv"],
+    restraint: None,
+};
+
+/// Is the source of the tests of following Postgres, in servers that the tests start and remove; without it they are
+/// skipped.
+pub(crate) const POSTGRES: Need = Need {
+    name: "Postgres",
+    purpose: "is followed by tests, no service",
+    probe: Probe::Postgres,
+    packages: &["postgresql"],
+    restraint: Some(&NO_CLUSTER),
 };
 
 /// What to do about missing needs.
@@ -59,19 +98,22 @@ impl Consent {
 
 impl Need {
     /// Whether the machine has it now.
-    pub(crate) fn is_met(&self) -> bool {
-        succeeds(self.probe)
+    pub(crate) fn is_met(&self, around: &Surroundings) -> bool {
+        match self.probe {
+            Probe::Succeeds(line) => succeeds(line),
+            Probe::Postgres => around.postgres().is_some(),
+        }
     }
 }
 
 /// Names every need and its state, then installs the missing ones if there is consent and a way.
 ///
 /// A need that is still missing afterwards is not an error here: the caller knows which ones it can do without.
-pub(crate) fn provide(needs: &[&Need], consent: Consent) -> Result<(), Failure> {
+pub(crate) fn provide(around: &Surroundings, needs: &[&Need], consent: Consent) -> Result<(), Failure> {
     eprintln!("needed beyond Rust:");
     let mut missing = Vec::new();
     for need in needs {
-        let met = need.is_met();
+        let met = need.is_met(around);
         eprintln!(
             "  {:<20} {:<34} {}",
             need.name,
@@ -99,7 +141,8 @@ pub(crate) fn provide(needs: &[&Need], consent: Consent) -> Result<(), Failure> 
         Consent::Ask => ask(&format!("install {} with apt-get?", packages.join(" "))),
     };
     if agreed {
-        installer.install(&packages)
+        let restraints: Vec<&Restraint> = missing.iter().filter_map(|need| need.restraint).collect();
+        installer.install(&packages, &restraints)
     } else {
         Ok(())
     }
@@ -126,27 +169,55 @@ impl Installer {
         works.then_some(Self::Sudo)
     }
 
-    fn install(self, packages: &[&str]) -> Result<(), Failure> {
+    fn install(self, packages: &[&str], restraints: &[&Restraint]) -> Result<(), Failure> {
         // The lists of a fresh container are empty, so they are fetched first.
         command::run("package lists", &mut self.apt_get(&["update", "-qq"]))?;
+        let mut imposed = Vec::new();
+        let mut outcome = Ok(());
+        for restraint in restraints {
+            outcome = self.impose(restraint);
+            if outcome.is_err() {
+                break;
+            }
+            imposed.push(restraint);
+        }
+        if outcome.is_ok() {
+            outcome = self.bring("packages", packages);
+        }
+        for restraint in imposed {
+            let undone = command::run("undo", &mut self.as_root(&["sh", "-c", restraint.after]));
+            outcome = outcome.and(undone);
+        }
+        outcome
+    }
+
+    fn impose(self, restraint: &Restraint) -> Result<(), Failure> {
+        self.bring(restraint.package, &[restraint.package])?;
+        command::run("files only", &mut self.as_root(&["sh", "-c", restraint.before]))
+    }
+
+    fn bring(self, name: &str, packages: &[&str]) -> Result<(), Failure> {
         let mut arguments = vec!["install", "-y", "-qq", "--no-install-recommends"];
         arguments.extend(packages);
-        command::run("packages", &mut self.apt_get(&arguments))
+        command::run(name, &mut self.apt_get(&arguments))
     }
 
     fn apt_get(self, arguments: &[&str]) -> Command {
+        let mut command = self.as_root(&["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]);
+        command.args(arguments);
+        command
+    }
+
+    fn as_root(self, line: &[&str]) -> Command {
         let mut command = match self {
-            Self::Root => Command::new("env"),
+            Self::Root => Command::new(line[0]),
             Self::Sudo => {
                 let mut sudo = Command::new("sudo");
-                sudo.args(["-n", "env"]);
+                sudo.args(["-n", line[0]]);
                 sudo
             }
         };
-        command
-            .args(["DEBIAN_FRONTEND=noninteractive", "apt-get"])
-            .args(arguments)
-            .stdin(Stdio::null());
+        command.args(&line[1..]).stdin(Stdio::null());
         command
     }
 }

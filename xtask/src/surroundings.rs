@@ -8,6 +8,9 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::command::Failure;
+use crate::postgres;
+
 /// What the tasks know of the machine, read once at the start.
 pub(crate) struct Surroundings {
     /// The workspace's root, absolute.
@@ -19,6 +22,9 @@ pub(crate) struct Surroundings {
     /// Whether a person is there to answer.
     pub(crate) audience: Audience,
     cargo: OsString,
+    /// The folder of Postgres's programs that was asked for.
+    postgres: Option<PathBuf>,
+    path: OsString,
 }
 
 /// Who watches the task.
@@ -60,6 +66,24 @@ impl Surroundings {
                 Audience::Machine
             },
             cargo: variable("CARGO").unwrap_or_else(|| OsString::from("cargo")),
+            postgres: variable("INSTEP_POSTGRES").map(PathBuf::from),
+            path: variable("PATH").unwrap_or_default(),
+        }
+    }
+
+    /// The folder of Postgres's programs, looked for at each call because it may have been installed since.
+    pub(crate) fn postgres(&self) -> Option<PathBuf> {
+        postgres::find(self.postgres.as_deref(), &self.path)
+    }
+
+    /// Refuses an `INSTEP_POSTGRES` without Postgres: to search or to install something else is not what was asked for.
+    pub(crate) fn check_postgres(&self) -> Result<(), Failure> {
+        match &self.postgres {
+            Some(folder) if self.postgres().is_none() => Err(Failure::new(format!(
+                "INSTEP_POSTGRES names {}, where Postgres's programs are not",
+                folder.display()
+            ))),
+            Some(_) | None => Ok(()),
         }
     }
 

@@ -1,9 +1,10 @@
 //! `cargo xtask test`: every test, and everything the tests need.
 //!
 //! What a test needs beyond the workspace reaches it by environment variables, set only when the thing is there:
-//! `INSTEP_DATA` (the real data sets), `INSTEP_PYTHON` (an interpreter) and `INSTEP_PY_ES7`, `_ES8`, `_ES9`, `_OS`
-//! (folders for `PYTHONPATH`, one per official client). A test without its variable skips and says so; the summary
-//! lists what was skipped.
+//! `INSTEP_DATA` (the real data sets), `INSTEP_POSTGRES` (the folder of Postgres's programs), `INSTEP_PYTHON` (an
+//! interpreter) and `INSTEP_PY_ES7`, `_ES8`, `_ES9`, `_OS` (folders for `PYTHONPATH`, one per official client). A test
+//! without its variable skips and says so; the summary lists what was skipped. `INSTEP_LONG=1` asks tests that have a
+//! long variant for it.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::Command;
@@ -14,7 +15,8 @@ use clap::Args;
 
 use crate::clients;
 use crate::command::{self, Failure};
-use crate::needs::{self, C_COMPILER, Consent, PYTHON};
+use crate::needs::{self, C_COMPILER, Consent, POSTGRES, PYTHON};
+use crate::postgres;
 use crate::surroundings::Surroundings;
 use crate::tally::Tally;
 
@@ -32,27 +34,54 @@ pub(crate) struct Options {
     /// Test only this package; may be given more than once.
     #[arg(short, long, value_name = "NAME")]
     package: Vec<String>,
+    /// Run tests that have a short and a long variant in the long one: minutes of writers, dozens of kills.
+    #[arg(long)]
+    long: bool,
     /// Run only the tests whose name contains this.
     #[arg(value_name = "FILTER")]
     filter: Option<String>,
+    /// What follows when tests would be skipped for want of a database.
+    #[arg(skip)]
+    without_database: WithoutDatabase,
+}
+
+/// What follows when the tests of a database cannot run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum WithoutDatabase {
+    /// They are skipped, and the summary says so.
+    #[default]
+    Skip,
+    /// The run fails before it begins: what it checks would be too little to merge on.
+    Fail,
+}
+
+impl Options {
+    /// All tests in their short variants, none skipped for want of a database.
+    pub(crate) fn before_merging() -> Self {
+        Self {
+            without_database: WithoutDatabase::Fail,
+            ..Self::default()
+        }
+    }
 }
 
 /// Runs the tests and prints a summary; fails when a test failed or something did not build.
 pub(crate) fn run(around: &Surroundings, options: &Options) -> Result<(), Failure> {
     let started = Instant::now();
+    around.check_postgres()?;
     let consent = Consent::decide(options.yes, options.no_install, around.audience);
-    if let Err(failure) = needs::provide(&[&C_COMPILER, &PYTHON], consent) {
+    if let Err(failure) = needs::provide(around, &[&C_COMPILER, &PYTHON, &POSTGRES], consent) {
         // What is still missing decides below; much of it can be done without.
         eprintln!("\n{failure}");
     }
-    if !C_COMPILER.is_met() {
+    if !C_COMPILER.is_met(around) {
         return Err(Failure::new("without a C compiler nothing can be built"));
     }
 
     let mut variables = Vec::new();
     let mut notes = Vec::new();
     let mut skipped = Vec::new();
-    if !PYTHON.is_met() {
+    if !PYTHON.is_met(around) {
         skipped.push("the official search clients: Python 3 with venv is missing".to_owned());
     } else {
         let installed = clients::install(&around.target, consent);
@@ -66,6 +95,18 @@ pub(crate) fn run(around: &Surroundings, options: &Options) -> Result<(), Failur
                 .into_iter()
                 .map(|line| format!("official search client {line}")),
         );
+    }
+    match (around.postgres(), options.without_database) {
+        (Some(folder), WithoutDatabase::Skip | WithoutDatabase::Fail) => {
+            notes.push(format!("Postgres   {}", postgres::version(&folder)));
+            variables.push(("INSTEP_POSTGRES", folder));
+        }
+        (None, WithoutDatabase::Skip) => skipped.push("the tests on Postgres: it is missing".to_owned()),
+        (None, WithoutDatabase::Fail) => {
+            return Err(Failure::new(
+                "without Postgres the tests of following it cannot run",
+            ));
+        }
     }
     match &around.data {
         Some(folder) => {
@@ -81,6 +122,9 @@ pub(crate) fn run(around: &Surroundings, options: &Options) -> Result<(), Failur
         let mut command = around.cargo(&["test", "--no-fail-fast"]);
         command.args(arguments).args(&options.filter);
         command.envs(variables.iter().map(|(name, value)| (name, value)));
+        if options.long {
+            command.env("INSTEP_LONG", "1");
+        }
         let (counted, ended) = follow(name, command, std::io::stdout());
         tally.add(counted);
         failures.extend(ended.err());

@@ -1,5 +1,5 @@
 //! What every change log must do, whatever it is stored in: one case for each promise of
-//! [`instep_core::ChangeLog`], and a property over random histories (`model`).
+//! [`instep_core::ChangeLog`], those about recorded reads in `reads`, and a property over random histories (`model`).
 //!
 //! A store runs all of them by one line in its tests: `instep_conformance::change_log_suite!(fresh_place());`. Each case
 //! is a test of its own, so that a failing line names it.
@@ -7,17 +7,24 @@
 #![allow(clippy::unwrap_used)] // a suite fails by panicking
 
 mod model;
+mod reads;
 
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use instep_core::{
-    ChangeLog, CollectionName, Counts, DocId, DocKey, Entry, FanOut, Fault, Key, Outcome, Owned, Position,
-    Result, Scan, Seq, SetName, SetState, SetStatus, Settlement, Side, SourceName, Touch, Trouble, Value,
+    Appended, ChangeLog, CollectionName, Counts, DocId, DocKey, Entry, FanOut, Fault, Key, Outcome, Owned,
+    Position, Result, Scan, Seq, SetName, SetState, SetStatus, Settlement, Side, SourceName, Touch, Trouble,
+    Value,
 };
 
 pub use model::any_history;
+pub use reads::{
+    a_row_that_very_many_read_is_a_scan, a_row_touched_while_it_was_read_is_read_again,
+    reads_are_replaced_by_the_last_build, reads_go_with_their_collection_and_set,
+    touched_rows_touch_their_readers,
+};
 
 /// The time, in milliseconds since 1970.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
@@ -43,7 +50,10 @@ macro_rules! change_log_suite {
             a_troubled_number_that_was_folded_is_counted_once stale_trouble_is_counted_once troubles_are_listed
             restarted_scans_are_not_overwritten touched_collections_are_scanned_by_every_set
             fan_outs_survive_until_expanded entries_are_forgotten_when_all_sets_passed retiring_sets_hold_nothing_back
-            states_are_kept memos_are_kept concurrent_appends_are_all_kept any_history);
+            states_are_kept memos_are_kept concurrent_appends_are_all_kept
+            touched_rows_touch_their_readers a_row_touched_while_it_was_read_is_read_again
+            reads_are_replaced_by_the_last_build reads_go_with_their_collection_and_set
+            a_row_that_very_many_read_is_a_scan any_history);
     };
     ($fresh:expr; $($case:ident)+) => {
         mod change_log_suite {
@@ -100,12 +110,12 @@ impl Bench {
         self.log().own(&name.into(), "test").await.unwrap()
     }
 
-    async fn settle(&self, owned: &Owned, done: Settlement) -> Result<()> {
+    async fn settle(&self, owned: &Owned, done: Settlement) -> Result<Appended> {
         self.log().settle(owned, &done).await
     }
 
     async fn take(&self, owned: &Owned, after: u64) -> Vec<(u64, String)> {
-        let (_, entries) = self.log().take(owned, Seq(after), 1_000).await.unwrap();
+        let entries = self.log().take(owned, Seq(after), 1_000).await.unwrap().entries;
         entries
             .into_iter()
             .map(|Entry { seq, key }| (seq.0, key.id.to_string()))
@@ -192,6 +202,7 @@ macro_rules! cases {
         )+
     };
 }
+use cases;
 
 cases! {
     /// Numbers are consecutive, in the order given; entries come back in the order of their numbers.
@@ -205,7 +216,7 @@ cases! {
         };
         assert_eq!(bench.take(&owned, 0).await, numbered(&[(1, "1"), (2, "2"), (3, "3"), (4, "4")]));
         assert_eq!(bench.take(&owned, 2).await, numbered(&[(3, "3"), (4, "4")]));
-        let (_, two) = bench.log().take(&owned, Seq(1), 2).await.unwrap();
+        let two = bench.log().take(&owned, Seq(1), 2).await.unwrap().entries;
         assert_eq!(two.iter().map(|entry| entry.seq.0).collect::<Vec<_>>(), [2, 3]);
         bench.reopen();
         assert_eq!(bench.take(&owned, 3).await, numbered(&[(4, "4")]));
@@ -351,12 +362,12 @@ cases! {
             if round % 11 == 0 {
                 owned = bench.log().own(&"a".into(), "next").await.unwrap();
             }
-            let (ticket, _) = bench.log().take(&owned, Seq(0), 1).await.unwrap();
+            let ticket = bench.log().take(&owned, Seq(0), 1).await.unwrap().ticket;
             assert!(ticket.0 > last, "round {round}");
             last = ticket.0;
         }
         bench.now.store(first + 3_600_000, Ordering::Relaxed);
-        let (ticket, _) = bench.log().take(&owned, Seq(0), 1).await.unwrap();
+        let ticket = bench.log().take(&owned, Seq(0), 1).await.unwrap().ticket;
         assert!(ticket.0 >= (first + 3_600_000) << 20);
         assert!(bench.status("a").await.last_ticket >= ticket);
     }
@@ -720,7 +731,7 @@ cases! {
         heads.sort_unstable();
         assert_eq!(heads, (1..=160).map(|n| n * 3).collect::<Vec<u64>>());
         bench.reopen();
-        let (_, entries) = bench.log().take(&owned, Seq(0), 1_000).await.unwrap();
+        let entries = bench.log().take(&owned, Seq(0), 1_000).await.unwrap().entries;
         assert_eq!(entries.iter().map(|entry| entry.seq.0).collect::<Vec<_>>(), (1..=480).collect::<Vec<u64>>());
         for chunk in entries.chunks(3) {
             let of = |entry: &Entry| entry.key.id.as_str().rsplit_once('-').unwrap().0.to_owned();

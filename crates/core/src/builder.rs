@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use crate::change::{Change, Position};
 use crate::document::Document;
 use crate::error::{Error, Result};
-use crate::key::DocId;
+use crate::key::{DocId, RowKey};
 use crate::log::{FanOut, Touch};
 use crate::name::{CollectionName, SourceName};
 
@@ -25,6 +25,12 @@ pub trait Builder: Send + Sync {
     /// what concerns one document is [`Built::Rejected`].
     async fn build(&self, collection: &CollectionName, ids: &[DocId]) -> Result<Vec<Built>>;
 
+    /// Whether builds of this collection may bring rows whose reads are recorded. Then those of each of its documents
+    /// are, also where a document read none.
+    fn records(&self, _collection: &CollectionName) -> bool {
+        false
+    }
+
     /// Up to `n` ids of a collection after `after`, in the source's key order. Fewer than `n` means the end.
     /// More than `n` come where rows that cannot be named stand at the end of a page: no key can be told from a
     /// stand-in, so a page ends in one only at the end of the table.
@@ -37,10 +43,12 @@ pub trait Builder: Send + Sync {
 /// What became of one key.
 #[derive(Debug)]
 pub enum Built {
-    /// The document as its rows are now.
-    Document(Document),
+    /// The document as its rows are now, and the rows it read of tables whose former values the source does not bring
+    /// ([`crate::Means::Recorded`]), each once, in any order.
+    Document(Document, Vec<RowKey>),
     /// Its root row does not exist: the document must not either.
     Gone,
-    /// It cannot be built ([`crate::Fault::Poison`]): a dead letter.
-    Rejected(Error),
+    /// It cannot be built ([`crate::Fault::Poison`]): a dead letter. With the rows it read, as above: when one of them
+    /// is touched, it is tried again.
+    Rejected(Error, Vec<RowKey>),
 }

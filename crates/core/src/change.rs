@@ -28,6 +28,10 @@ pub struct RowChange {
     /// Watched columns of this image that the source has, by name. A watched column that is missing here must be
     /// read from the row.
     pub columns: Vec<(String, Value)>,
+    /// The row may have had other values of the watched columns before this change, and the source does not know them:
+    /// the documents that were built from its former state are found by what they recorded to have read, or else by a
+    /// scan. Never true where the source delivers the former image.
+    pub former_unknown: bool,
 }
 
 impl RowChange {
@@ -56,12 +60,16 @@ pub struct Position {
 }
 
 impl fmt::Display for Position {
+    /// The first word of the text: what may follow it is the source's own affair, and long.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.at)
+        f.write_str(self.at.split(' ').next().unwrap_or_default())
     }
 }
 
-/// What a feed delivers at once: changes of whole transactions, visible to readers by the time they are delivered.
+/// What a feed delivers at once: changes of transactions that are visible to readers by the time they are delivered.
+///
+/// A large transaction may come in several batches. All but its last leave the position before it: whoever stops
+/// between them is delivered the whole transaction again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChangeBatch {
     /// In commit order. May be empty: a keep-alive that only moves the position.
@@ -79,7 +87,7 @@ pub struct Watched {
     pub table: TableName,
     /// Its primary key's columns, in order.
     pub key: Vec<String>,
-    /// Columns of joins, without those of the key; sorted.
+    /// Columns by which its rows lead up to other rows, without those of the key; sorted.
     pub columns: Vec<String>,
 }
 

@@ -150,20 +150,15 @@ impl Collection {
     /// The tables this collection reads, each with the columns that routing needs, sorted by name.
     pub fn watched(&self) -> Vec<Watched> {
         let mut tables: BTreeMap<&TableName, Watched> = BTreeMap::new();
-        for (at, node) in self.nodes.iter().enumerate() {
+        for node in &self.nodes {
             let entry = tables.entry(&node.table).or_insert_with(|| Watched {
                 table: node.table.clone(),
                 key: node.key.clone(),
                 columns: Vec::new(),
             });
+            // The columns by which a parent leads down to its children are not needed: its own change touches the
+            // documents above it, whatever it leads to now.
             entry.columns.extend(node.own_columns());
-            // A parent's join columns: its children's rows lead up to it by them, and when they change the document does.
-            entry.columns.extend(
-                self.nodes
-                    .iter()
-                    .filter(|child| child.parent == Some(at))
-                    .flat_map(Node::parent_columns),
-            );
         }
         let mut watched: Vec<Watched> = tables.into_values().collect();
         for table in &mut watched {

@@ -34,14 +34,15 @@ pub use field::FieldType;
 pub use index_set::{Counts, SetState, SetStatus};
 pub use key::{DocId, DocKey, Key, RowKey};
 pub use log::{
-    Appended, ChangeLog, Entry, Epoch, FanOut, Outcome, Owned, Scan, Seq, Settlement, Side, Ticket, Touch,
-    Trouble,
+    Appended, ChangeLog, Entry, Epoch, FanOut, Outcome, Owned, Reads, Scan, Seq, Settlement, Side, Taken,
+    Ticket, Touch, Trouble,
 };
 pub use mapping::{Mapping, Resolved};
 pub use name::{ClusterName, CollectionName, IndexName, Language, SetName, SourceName, TableName};
 pub use policy::{Authorized, Grant, Policy, Principal, Scopes, Visibility};
 pub use request::{GetRequest, SearchRequest, SearchResponse, SourceFilter, TrackTotalHits};
 pub use source::{
-    ChangeFeed, Column, ColumnKind, Finding, ForeignKey, RowReader, Severity, Snapshot, Source, TableSchema,
+    ChangeFeed, Column, ColumnKind, Equality, Finding, ForeignKey, Former, Means, RowReader, Severity,
+    Snapshot, Source, TableSchema,
 };
 pub use value::Value;

@@ -16,7 +16,7 @@ use crate::change::Position;
 use crate::collection::NodeId;
 use crate::error::Result;
 use crate::index_set::{SetState, SetStatus};
-use crate::key::{DocKey, Key};
+use crate::key::{DocKey, Key, RowKey};
 use crate::name::{CollectionName, SetName, SourceName};
 use crate::value::Value;
 
@@ -56,8 +56,16 @@ pub enum Touch {
     Document(DocKey),
     /// Build every document that contains a row, found in chunks.
     FanOut(FanOut),
+    /// Build every document again that read this row, as far as it was recorded ([`Reads`]), in any set; and those that
+    /// are being built from its former state while it is touched.
+    Row(RowKey),
     /// Scan this collection from both sides, in every set.
     Scan(CollectionName),
+}
+
+impl Touch {
+    /// A row that more documents recorded than this becomes a scan of their collections.
+    pub const MOST_READERS: usize = 10_000;
 }
 
 /// A change that reaches more documents than fit a batch: a resumable walk from a row up to the documents.
@@ -85,12 +93,35 @@ pub struct Entry {
     pub key: DocKey,
 }
 
-/// What an append did.
+/// What [`ChangeLog::take`] returns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// Higher than any drawn before in this set.
+    pub ticket: Ticket,
+    /// How many appends had touched rows ([`Touch::Row`]) when it was drawn: what these touched is older than what is
+    /// read from now on.
+    pub rows: u64,
+    /// The entries, in order of their numbers.
+    pub entries: Vec<Entry>,
+}
+
+/// The rows that a build read of tables whose former values the source does not bring.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Reads {
+    /// The document.
+    pub key: DocKey,
+    /// [`Taken::rows`] of the batch it was built in.
+    pub since: u64,
+    /// The rows; replaces what was recorded before.
+    pub rows: Vec<RowKey>,
+}
+
+/// What an append did, or a settlement that touched documents again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Appended {
     /// The last number drawn so far.
     pub head: Seq,
-    /// Document touches in this append.
+    /// Document touches in it.
     pub touched: u64,
     /// Of these, how many moved an entry that was there already.
     pub moved: u64,
@@ -195,6 +226,12 @@ pub struct Settlement {
     pub scans: Vec<Scan>,
     /// Documents that scans and retries built (they have no number).
     pub scanned: u64,
+    /// What the documents that were built read. A document one of whose rows was touched after its `since`, or may have
+    /// been because its `since` is older than what is remembered of touched rows, is touched again in the same
+    /// transaction, and draws a number of its own. Such numbers follow all others, in order of the documents' keys. Of a
+    /// document that is named twice, the last counts. Documents that read nothing of the kind, and had nothing recorded,
+    /// need not be named.
+    pub reads: Vec<Reads>,
 }
 
 /// The durable state of all sets. One implementation per kind of store.
@@ -209,7 +246,10 @@ pub trait ChangeLog: Send + Sync {
 
     /// Writes touches and the source's position in one durable transaction: after it returned, the source may be
     /// acknowledged. Document touches draw numbers in the order given; the caller sends each document at most once and
-    /// sorted by key.
+    /// sorted by key. The documents behind touched rows follow them, sorted by key, unless they are touched already;
+    /// a row that more documents read than a batch should touch ([`Touch::MOST_READERS`], fewer when the append touches
+    /// very many already) becomes a scan of their collections. That a row was
+    /// touched is remembered for a while under a counter of such appends, for what is being built meanwhile.
     async fn append(
         &self,
         source: &SourceName,
@@ -233,13 +273,14 @@ pub trait ChangeLog: Send + Sync {
 
     /// A ticket for a batch, higher than any drawn before by this or any former owner, and up to `n` entries with a
     /// number above `after`, in order of their numbers.
-    async fn take(&self, set: &Owned, after: Seq, n: usize) -> Result<(Ticket, Vec<Entry>)>;
+    async fn take(&self, set: &Owned, after: Seq, n: usize) -> Result<Taken>;
 
     /// Makes finished work durable in one transaction. One that would move the position back is refused
     /// (`position_behind`), one that passes a number without accounting for it too (`unaccounted`). Repeating the last
     /// settlement changes nothing: two in a row that say the same are one. What was built without a number is told
-    /// apart by the progress of its scan or the attempts of its retry.
-    async fn settle(&self, set: &Owned, done: &Settlement) -> Result<()>;
+    /// apart by the progress of its scan or the attempts of its retry. Returns what was touched again because of the rows
+    /// it had read; nothing when it is repeated.
+    async fn settle(&self, set: &Owned, done: &Settlement) -> Result<Appended>;
 
     /// Starts a scan of these collections in a set, from the beginning; a running one is started again, and walks both
     /// sides when it had the engine's still to walk.

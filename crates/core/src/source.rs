@@ -34,6 +34,36 @@ pub trait Source: Send + Sync {
 
     /// Everything that `check` reports for these tables: each prerequisite, met or not.
     async fn check(&self, watched: &[Watched]) -> Result<Vec<Finding>>;
+
+    /// How the former values of the watched columns become known, for each of these tables. May change while the source
+    /// is followed: a change whose former values turn out to be unknown says so ([`crate::RowChange::former_unknown`]).
+    async fn former(&self, watched: &[Watched]) -> Result<Vec<Former>>;
+
+    /// What following waits for now, where that is worth telling a person: a transaction that hangs, a lock. `None` while
+    /// all is well. Never blocks.
+    fn waiting(&self) -> Option<Finding> {
+        None
+    }
+}
+
+/// How the former values of a table's watched columns become known when a row moves or vanishes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Former {
+    /// The table.
+    pub table: TableName,
+    /// By what.
+    pub means: Means,
+    /// The statement that makes it cheaper, where there is one.
+    pub cheaper: Option<String>,
+}
+
+/// By what the former values of watched columns become known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Means {
+    /// Every change brings them: by what, in a few words.
+    Brought(String),
+    /// No change brings them: each document's reads of this table are recorded.
+    Recorded,
 }
 
 /// One stream of changes. Dropping it stops following; nothing is lost by that.
@@ -98,7 +128,7 @@ pub enum Severity {
 }
 
 /// A table as its source describes it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct TableSchema {
     /// Its name, with its schema where the source has schemas.
     pub name: TableName,
@@ -113,20 +143,22 @@ pub struct TableSchema {
 }
 
 /// A column as its source describes it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Column {
     /// Its name.
     pub name: String,
     /// What its values are.
     pub kind: ColumnKind,
-    /// Its type as the source spells it.
+    /// Its type as the source spells it; of a domain, the type it is based on. ` collate …` follows where the source takes
+    /// different texts of the column for equal.
     pub declared: String,
     /// Whether NULL is allowed.
     pub nullable: bool,
 }
 
 /// What a column's values are, as far as the source declares it. Fields derive their default type from it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ColumnKind {
     /// True and false.
     Boolean,
@@ -152,8 +184,19 @@ pub enum ColumnKind {
     Any,
 }
 
+/// When a source takes two texts of a column for equal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Equality {
+    /// When they are the same bytes.
+    Bytes,
+    /// When they differ at most in case.
+    Caseless,
+    /// By rules of the source's own.
+    Collation,
+}
+
 /// A declared foreign key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ForeignKey {
     /// The columns of this table.
     pub columns: Vec<String>,
@@ -161,6 +204,20 @@ pub struct ForeignKey {
     pub table: TableName,
     /// The columns there, in the same order.
     pub referenced: Vec<String>,
+}
+
+impl Column {
+    /// When the source takes two texts of it for equal, as its declared type says.
+    pub fn equality(&self) -> Equality {
+        if self.declared.contains(" collate ") {
+            return Equality::Collation;
+        }
+        let name = self.declared.rsplit('.').next().unwrap_or(&self.declared);
+        match name.trim_matches('"').eq_ignore_ascii_case("citext") {
+            true => Equality::Caseless,
+            false => Equality::Bytes,
+        }
+    }
 }
 
 impl TableSchema {
@@ -238,6 +295,28 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn texts_are_equal_as_their_type_says() {
+        for (declared, equality) in [
+            ("text", Equality::Bytes),
+            ("", Equality::Bytes),
+            ("VARCHAR(20)", Equality::Bytes),
+            ("citext", Equality::Caseless),
+            ("public.citext", Equality::Caseless),
+            ("\"Odd\".\"citext\"", Equality::Caseless),
+            ("character varying(20) collate ignores_case", Equality::Collation),
+            ("citext collate \"a b\"", Equality::Collation),
+        ] {
+            let column = Column {
+                name: "a".into(),
+                kind: ColumnKind::Text,
+                declared: declared.into(),
+                nullable: false,
+            };
+            assert_eq!(column.equality(), equality, "{declared}");
+        }
+    }
 
     #[test]
     fn keys_come_back_from_ids() {

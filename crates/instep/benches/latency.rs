@@ -1,7 +1,10 @@
-//! From a commit of an application to our log, to the settlement, and to being found: while another process changes 5,
-//! 50 and 500 rows a second.
+//! From a commit of an application to our log, to the settlement, and to being found: while another process changes 5 to
+//! 500 rows a second in SQLite, 5 to 1,000 in Postgres.
 //!
-//! `cargo xtask bench latency [--seconds N] [--json]`
+//! `cargo xtask bench latency [--source sqlite|postgres] [--seconds N] [--json]`
+//!
+//! In SQLite the time runs from when `commit` began, in Postgres from when it returned: before that, nobody can know
+//! that the change was made.
 
 #![allow(clippy::print_stdout, reason = "the figures are what it is for")]
 
@@ -20,150 +23,117 @@ use instep_core::{IndexName, Policy, Principal, Search};
 use instep_sync::SignalledLog;
 use serde_json::{Value, json};
 
+#[path = "measure/client.rs"]
+mod client;
 #[path = "measure/clock.rs"]
 mod clock;
 mod measure;
+#[path = "measure/process.rs"]
+#[allow(dead_code, reason = "other benchmarks use the rest")]
+mod process;
 #[path = "measure/recorded.rs"]
 mod recorded;
-#[path = "../tests/support/tate.rs"]
-#[allow(unreachable_pub, reason = "shared with the tests")]
-mod tate;
+#[path = "measure/server.rs"]
+#[allow(dead_code, reason = "other benchmarks use the rest")]
+mod server;
+#[path = "measure/span.rs"]
+mod span;
+#[path = "../tests/support/mod.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "shared with the tests"
+)]
+mod support;
+#[path = "../tests/postgres/world.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "shared with the tests"
+)]
+mod world;
 #[path = "measure/writer.rs"]
 mod writer;
 
-use clock::{now_us, pause, quantile};
-use measure::{Engine, machine};
+use clock::{now_us, pause};
+use measure::{Engine, Home, machine};
 use recorded::{Recorded, Times};
+use server::Rows;
+use span::Span;
+use support::tate;
 use writer::Load;
 
 /// Changes in a second.
-const RATES: [u32; 3] = [5, 50, 500];
+const SQLITE_RATES: &[u32] = &[5, 50, 500];
+const POSTGRES_RATES: &[u32] = &[5, 20, 100, 1_000];
 /// How long after the last change everything has to be there.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks of the search.
 const LOOK: Duration = Duration::from_micros(500);
 /// Documents that one look asks for.
 const LOOKED_FOR: usize = 500;
-/// Limits of the acknowledgement, in milliseconds.
-const ACK_P50_MS: f64 = 5.0;
-const ACK_P99_MS: f64 = 50.0;
+/// Limits of the acknowledgement: p50 and p99, in milliseconds.
+const ACK_MS: (f64, f64) = (5.0, 50.0);
 
 fn main() {
     let Some(mut arguments) = measure::Arguments::of_process() else {
         return;
     };
-    let number = |text: String| text.parse::<u32>().expect("a number");
-    let seconds = arguments.value("--seconds").map_or(10, number);
-    if let Some(database) = arguments.value("--writer") {
-        let rate = arguments.value("--rate").map(number).expect("a rate");
-        let marker = arguments.value("--marker").expect("a marker");
-        print!(
-            "{}",
-            writer::write(Path::new(&database), Load { rate, seconds }, &marker)
-        );
+    if writer::is_this(&mut arguments) {
         return;
     }
+    let seconds = arguments
+        .value("--seconds")
+        .map_or(10, |seconds| seconds.parse().expect("--seconds takes a number"));
+    let source = Rows::source(&mut arguments);
     let as_json = arguments.flag("--json");
-    arguments.end("--seconds N, --json");
+    arguments.end("--source sqlite|postgres, --seconds N, --json");
     let Some(data) = tate::folder("bench latency") else {
         return;
     };
 
     let machine = machine::describe();
     let folder = tempfile::tempdir().expect("a folder");
-    drop(tate::load(&data, &folder.path().join("tate.db")));
+    let Some(rows) = Rows::load(source.as_deref(), "bench latency", &data, folder.path()) else {
+        return;
+    };
+    let home = rows.home();
     let mut spans = Vec::new();
     for engine in [Engine::Null, Engine::Embedded] {
-        spans.extend(measure::block_on(follow(folder.path(), engine, seconds)));
+        spans.extend(measure::block_on(follow(folder.path(), engine, &home, seconds)));
     }
     if as_json {
         let spans: Vec<Value> = spans.iter().map(Span::json).collect();
         println!(
             "{}",
-            json!({ "bench": "latency", "machine": machine, "documents": tate::ARTWORKS, "seconds": seconds,
-            "spans": spans })
+            json!({ "bench": "latency", "source": rows.name(), "machine": machine, "documents": tate::ARTWORKS,
+            "seconds": seconds, "spans": spans })
         );
         return;
     }
     println!(
-        "Tate Collection in SQLite (WAL), {} documents; {}",
+        "Tate Collection in {}, {} documents; {}",
+        rows.name(),
         tate::ARTWORKS,
         machine::line(&machine)
     );
     println!("single-row updates by another process, {seconds} s at each rate; milliseconds\n");
-    let rows: Vec<_> = spans.iter().map(Span::row).collect();
+    let lines: Vec<_> = spans.iter().map(Span::row).collect();
+    println!("{}", measure::table(&Span::HEAD, &lines));
     println!(
-        "{}",
-        measure::table(
-            &["", "changes/s", "count", "p50", "p99", "max", "of the limits"],
-            &rows
-        )
+        "\nlimits of logged and ack (null engine): p50 {} ms, p99 {} ms; load {} at the end",
+        ACK_MS.0,
+        ACK_MS.1,
+        machine::load()
     );
-    println!("\nlimits of ack (null engine): p50 {ACK_P50_MS} ms, p99 {ACK_P99_MS} ms");
-}
-
-/// How long something took, many times.
-struct Span {
-    name: String,
-    rate: u32,
-    /// Sorted, in milliseconds.
-    times: Vec<f64>,
-    limited: bool,
-}
-
-impl Span {
-    fn new(name: String, rate: u32, mut times: Vec<f64>) -> Span {
-        times.sort_by(f64::total_cmp);
-        Span {
-            name,
-            rate,
-            times,
-            limited: false,
-        }
-    }
-
-    fn figures(&self) -> [f64; 3] {
-        [
-            quantile(&self.times, 0.5),
-            quantile(&self.times, 0.99),
-            quantile(&self.times, 1.0),
-        ]
-    }
-
-    /// p50 and p99, each against its limit.
-    fn ratios(&self) -> Option<(f64, f64)> {
-        let [p50, p99, _] = self.figures();
-        self.limited.then_some((p50 / ACK_P50_MS, p99 / ACK_P99_MS))
-    }
-
-    fn row(&self) -> Vec<String> {
-        let [p50, p99, max] = self.figures().map(|time| format!("{time:.2}"));
-        let ratios = self
-            .ratios()
-            .map(|(p50, p99)| format!("{p50:.2}, {p99:.2}"))
-            .unwrap_or_default();
-        vec![
-            self.name.clone(),
-            self.rate.to_string(),
-            self.times.len().to_string(),
-            p50,
-            p99,
-            max,
-            ratios,
-        ]
-    }
-
-    fn json(&self) -> Value {
-        let [p50, p99, max] = self.figures();
-        let ratios = self.ratios();
-        json!({ "name": self.name, "changes_per_second": self.rate, "count": self.times.len(), "p50_ms": p50,
-                "p99_ms": p99, "max_ms": max, "p50_of_limit": ratios.map(|of| of.0), "p99_of_limit": ratios.map(|of| of.1) })
-    }
 }
 
 /// Runs everything on one engine, and the writer at each rate beside it.
-async fn follow(folder: &Path, engine: Engine, seconds: u32) -> Vec<Span> {
-    let mut parts = measure::open(folder, engine).await.expect("the parts open");
+async fn follow(folder: &Path, engine: Engine, home: &Home, seconds: u32) -> Vec<Span> {
+    let config = measure::configuration(folder, engine, home, "");
+    let mut parts = measure::open(config).await.expect("the parts open");
     let times = Arc::new(Mutex::new(Times::default()));
     parts.log = Arc::new(SignalledLog::new(Arc::new(Recorded {
         log: parts.log.clone(),
@@ -180,7 +150,11 @@ async fn follow(folder: &Path, engine: Engine, seconds: u32) -> Vec<Span> {
     );
 
     let mut spans = Vec::new();
-    for rate in RATES {
+    let rates = match home {
+        Home::Sqlite => SQLITE_RATES,
+        Home::Postgres(_) => POSTGRES_RATES,
+    };
+    for &rate in rates {
         *lock(&times) = Times::default();
         let marker = format!("{} {rate} {}", engine.name(), now_us());
         spans.push(Span::new(
@@ -195,7 +169,7 @@ async fn follow(folder: &Path, engine: Engine, seconds: u32) -> Vec<Span> {
             .clone();
         let looker = looker.map(|search| Looker::start(&parts, search, times.clone(), marker.clone()));
         let load = Load { rate, seconds };
-        let writer = writer::start(&folder.join("tate.db"), load, &marker);
+        let writer = writer::start(folder, home, load, &marker, "true");
         let changes = tokio::task::spawn_blocking(|| writer::finish(writer))
             .await
             .expect("it ends");
@@ -205,7 +179,14 @@ async fn follow(folder: &Path, engine: Engine, seconds: u32) -> Vec<Span> {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         let seen = looker.map(|looker| looker.end(changes.len()));
-        spans.extend(measured(engine, rate, &changes, &lock(&times), seen.as_ref()));
+        spans.extend(measured(
+            engine,
+            home,
+            rate,
+            &changes,
+            &lock(&times),
+            seen.as_ref(),
+        ));
     }
     running.stop().await;
     spans
@@ -213,6 +194,7 @@ async fn follow(folder: &Path, engine: Engine, seconds: u32) -> Vec<Span> {
 
 fn measured(
     engine: Engine,
+    home: &Home,
     rate: u32,
     changes: &[writer::Change],
     times: &Times,
@@ -220,7 +202,13 @@ fn measured(
 ) -> Vec<Span> {
     let name = engine.name();
     let since = |ends: &HashMap<String, u64>| {
-        let took = |change: &writer::Change| ends[&change.id].saturating_sub(change.began_us) as f64 / 1e3;
+        let took = |change: &writer::Change| {
+            let since = match home {
+                Home::Sqlite => change.began_us,
+                Home::Postgres(_) => change.ended_us,
+            };
+            ends[&change.id].saturating_sub(since) as f64 / 1e3
+        };
         changes.iter().map(took).collect()
     };
     let own = changes
@@ -232,7 +220,10 @@ fn measured(
         Span::new(format!("commit → logged ({name})"), rate, since(&times.logged)),
         Span::new(format!("commit → ack ({name})"), rate, since(&times.settled)),
     ];
-    spans[2].limited = engine == Engine::Null;
+    if engine == Engine::Null {
+        spans[1].limits = Some(ACK_MS);
+        spans[2].limits = Some(ACK_MS);
+    }
     if let Some(seen) = seen {
         spans.push(Span::new(format!("commit → visible ({name})"), rate, since(seen)));
     }

@@ -1,7 +1,7 @@
 //! The first synchronisation of the Tate Collection: documents per second, CPU per document, memory; each figure beside
 //! its limit from the same run.
 //!
-//! `cargo xtask bench sync [--runs N] [--json]`
+//! `cargo xtask bench sync [--source sqlite|postgres] [--runs N] [--json]`
 
 #![allow(clippy::print_stdout, reason = "the figures are what it is for")]
 
@@ -10,17 +10,37 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+#[path = "measure/figure.rs"]
+mod figure;
 mod measure;
 #[path = "measure/parts.rs"]
 mod parts;
 #[path = "measure/process.rs"]
 mod process;
-#[path = "../tests/support/tate.rs"]
-#[allow(unreachable_pub, reason = "shared with the tests")]
-mod tate;
+#[path = "measure/server.rs"]
+mod server;
+#[path = "../tests/support/mod.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "shared with the tests"
+)]
+mod support;
+#[path = "../tests/postgres/world.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "shared with the tests"
+)]
+mod world;
 
-use measure::machine;
+use figure::{Figure, median};
+use measure::{Home, machine};
 use parts::Part;
+use server::Rows;
+use support::tate;
 
 /// Our CPU on top of Tantivy's, for each document.
 const ON_TOP_US: f64 = 20.0;
@@ -34,46 +54,54 @@ fn main() {
     if let Some(name) = arguments.value("--part") {
         let part = Part::named(&name).expect("the process that started this one knows its parts");
         let folder = arguments.value("--folder").expect("the folder of the run");
-        println!("{}", part.run(Path::new(&folder)));
+        let home = Home::of(&mut arguments);
+        println!("{}", part.run(Path::new(&folder), &home));
         return;
     }
     let runs = arguments
         .value("--runs")
         .map_or(3, |runs| runs.parse().expect("--runs takes a number"));
     let as_json = arguments.flag("--json");
-    arguments.end("--runs N, --json");
+    let source = Rows::source(&mut arguments);
+    arguments.end("--source sqlite|postgres, --runs N, --json");
     let Some(data) = tate::folder("bench sync") else {
         return;
     };
 
     let machine = machine::describe();
     let folder = tempfile::tempdir().expect("a folder");
-    drop(tate::load(&data, &folder.path().join("tate.db")));
-    in_own_process(Part::Ready, folder.path());
-    let measured = Measured::of(runs, folder.path());
-    let config = measure::configuration(folder.path(), measure::Engine::Embedded);
+    let Some(rows) = Rows::load(source.as_deref(), "bench sync", &data, folder.path()) else {
+        return;
+    };
+    let home = rows.home();
+    in_own_process(Part::Ready, folder.path(), &home);
+    let measured = Measured::of(runs, folder.path(), &rows);
+    let config = measure::configuration(folder.path(), measure::Engine::Embedded, &home, "");
     let budget_mb = parts::writer_memory(&config) as f64 / 1e6;
-    let figures = figures(&measured, budget_mb);
+    let mut figures = match rows {
+        Rows::Sqlite => beside_sqlite(&measured),
+        Rows::Postgres(_) => beside_postgres(&measured),
+    };
+    figures.extend(to_engines(&measured, budget_mb));
     if as_json {
         let figures: Vec<Value> = figures.iter().map(Figure::json).collect();
         println!(
             "{}",
-            json!({ "bench": "sync", "machine": machine, "documents": tate::ARTWORKS, "runs": runs,
-            "figures": figures, "parts": measured.0 })
+            json!({ "bench": "sync", "source": rows.name(), "machine": machine, "documents": tate::ARTWORKS,
+            "runs": runs, "figures": figures, "parts": measured.0 })
         );
         return;
     }
     println!(
-        "Tate Collection in SQLite, {} documents; {}",
+        "Tate Collection in {}, {} documents; {}",
+        rows.name(),
         tate::ARTWORKS,
         machine::line(&machine)
     );
     println!("median of {runs} runs that took turns, after one that is not counted\n");
-    let rows: Vec<_> = figures.iter().map(Figure::row).collect();
-    println!(
-        "{}",
-        measure::table(&["", "median", "min – max", "limit", "of the limit"], &rows)
-    );
+    let lines: Vec<_> = figures.iter().map(Figure::row).collect();
+    println!("{}", measure::table(&Figure::HEAD, &lines));
+    println!("load {} at the end", machine::load());
     println!("\nwhere the CPU of our threads goes, µs for each document, last run");
     for part in [Part::Null, Part::Embedded] {
         let last = measured.of_part(part).last().map(|run| &run["threads_cpu_us"]);
@@ -82,11 +110,14 @@ fn main() {
 }
 
 /// Runs a part in a process of its own.
-fn in_own_process(part: Part, folder: &Path) -> Value {
+fn in_own_process(part: Part, folder: &Path, home: &Home) -> Value {
     let mut command = Command::new(std::env::current_exe().expect("this program has a file"));
     command
         .args(["--bench", "--part", part.name(), "--folder"])
         .arg(folder);
+    if let Home::Postgres(url) = home {
+        command.args(["--url", url]);
+    }
     let output = command
         .stderr(std::process::Stdio::inherit())
         .output()
@@ -100,17 +131,28 @@ struct Measured(serde_json::Map<String, Value>);
 
 impl Measured {
     /// Parts take turns, so that what changes on the machine meanwhile concerns all of them; the first turn warms up.
-    fn of(runs: usize, folder: &Path) -> Measured {
+    fn of(runs: usize, folder: &Path, rows: &Rows) -> Measured {
         let mut measured = serde_json::Map::new();
+        let home = rows.home();
         for turn in 0..=runs {
-            for part in Part::MEASURED {
-                let figures = in_own_process(part, folder);
-                assert_eq!(
-                    figures["documents"],
-                    json!(tate::ARTWORKS),
-                    "`{}` saw every document",
-                    part.name()
-                );
+            for part in Part::measured(&home) {
+                let before = rows.cpu_us();
+                let mut figures = in_own_process(part, folder, &home);
+                let server = rows.cpu_us() - before;
+                let documents = figures["documents"].as_u64().expect("every part counts them");
+                figures["server_cpu_us"] = json!(server as f64 / documents as f64);
+                match part {
+                    Part::Recorded => assert!(documents > tate::ARTWORKS, "there are more collections"),
+                    Part::Tables
+                    | Part::Json
+                    | Part::Copy
+                    | Part::Null
+                    | Part::Ready
+                    | Part::Raw
+                    | Part::Embedded => {
+                        assert_eq!(documents, tate::ARTWORKS, "`{}` saw every document", part.name());
+                    }
+                }
                 if turn > 0 {
                     let runs = measured.entry(part.name()).or_insert_with(|| json!([]));
                     runs.as_array_mut().expect("it was just made").push(figures);
@@ -135,66 +177,85 @@ impl Measured {
     }
 }
 
-/// A figure of several runs, and what it is held against.
-struct Figure {
-    name: &'static str,
-    unit: &'static str,
-    runs: Vec<f64>,
-    limit: Option<f64>,
-}
+const RATE: &str = "documents_per_second";
+const CPU: &str = "cpu_us";
+const SERVER: &str = "server_cpu_us";
+const MEMORY: &str = "rss_anon_mb";
+const PER_SECOND: &str = "documents/s";
+const PER_DOCUMENT: &str = "CPU µs/document";
 
-impl Figure {
-    fn median(&self) -> f64 {
-        median(&self.runs)
+impl Measured {
+    /// One figure of a part.
+    fn one(
+        &self,
+        name: &'static str,
+        unit: &'static str,
+        part: Part,
+        of: &str,
+        limit: Option<f64>,
+    ) -> Figure {
+        Figure {
+            name,
+            unit,
+            runs: self.figure(part, of),
+            limit,
+        }
     }
 
-    fn ratio(&self) -> Option<f64> {
-        self.limit.map(|limit| self.median() / limit)
-    }
-
-    fn range(&self) -> (f64, f64) {
-        let least = self.runs.iter().copied().fold(f64::INFINITY, f64::min);
-        (least, self.runs.iter().copied().fold(f64::NEG_INFINITY, f64::max))
-    }
-
-    fn row(&self) -> Vec<String> {
-        let (least, most) = self.range();
-        let limit = self.limit.map(|limit| format!("{limit:.1}"));
-        vec![
-            format!("{} ({})", self.name, self.unit),
-            format!("{:.1}", self.median()),
-            format!("{least:.1} – {most:.1}"),
-            limit.unwrap_or_default(),
-            self.ratio()
-                .map(|ratio| format!("{ratio:.2}"))
-                .unwrap_or_default(),
-        ]
-    }
-
-    fn json(&self) -> Value {
-        let (min, max) = self.range();
-        json!({ "name": self.name, "unit": self.unit, "median": self.median(), "min": min, "max": max,
-                "limit": self.limit, "ratio": self.ratio() })
+    /// What another part is held against.
+    fn limit(&self, part: Part, of: &str) -> Option<f64> {
+        Some(median(&self.figure(part, of)))
     }
 }
 
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+fn beside_sqlite(measured: &Measured) -> Vec<Figure> {
+    let tables = "SQLite alone, a statement for each table";
+    let json = "SQLite alone, JSON by one statement";
+    let by_tables = measured.limit(Part::Tables, RATE);
+    let by_json = |of| measured.limit(Part::Json, of);
+    let (beside_tables, beside_json) = (
+        "to a null engine, limit: SQLite by tables",
+        "to a null engine, limit: SQLite's JSON",
+    );
+    vec![
+        measured.one(tables, PER_SECOND, Part::Tables, RATE, None),
+        measured.one(tables, PER_DOCUMENT, Part::Tables, CPU, None),
+        measured.one(json, PER_SECOND, Part::Json, RATE, None),
+        measured.one(json, PER_DOCUMENT, Part::Json, CPU, None),
+        measured.one(beside_tables, PER_SECOND, Part::Null, RATE, by_tables),
+        measured.one(beside_json, PER_SECOND, Part::Null, RATE, by_json(RATE)),
+        measured.one(beside_json, PER_DOCUMENT, Part::Null, CPU, by_json(CPU)),
+    ]
 }
 
-fn figures(measured: &Measured, budget_mb: f64) -> Vec<Figure> {
-    const RATE: &str = "documents_per_second";
-    const CPU: &str = "cpu_us";
-    const MEMORY: &str = "rss_anon_mb";
-    let figure = |name, unit, part, of, limit| Figure {
-        name,
-        unit,
-        runs: measured.figure(part, of),
-        limit,
-    };
-    let limit = |part, of| Some(median(&measured.figure(part, of)));
+fn beside_postgres(measured: &Measured) -> Vec<Figure> {
+    let copy = "Postgres alone, JSON by one statement";
+    let null = "to a null engine, limit: Postgres alone";
+    let recorded = "the same with recorded reads, three collections";
+    vec![
+        measured.one(copy, PER_SECOND, Part::Copy, RATE, None),
+        measured.one(copy, "server's CPU µs/document", Part::Copy, SERVER, None),
+        measured.one(
+            null,
+            PER_SECOND,
+            Part::Null,
+            RATE,
+            measured.limit(Part::Copy, RATE),
+        ),
+        measured.one("to a null engine", PER_DOCUMENT, Part::Null, CPU, Some(ON_TOP_US)),
+        measured.one(
+            null,
+            "server's CPU µs/document",
+            Part::Null,
+            SERVER,
+            measured.limit(Part::Copy, SERVER),
+        ),
+        measured.one(recorded, PER_SECOND, Part::Recorded, RATE, None),
+        measured.one(recorded, PER_DOCUMENT, Part::Recorded, CPU, Some(ON_TOP_US)),
+    ]
+}
+
+fn to_engines(measured: &Measured, budget_mb: f64) -> Vec<Figure> {
     // Each run against the one beside it.
     let on_top = |part, base| {
         let pairs = measured
@@ -203,110 +264,42 @@ fn figures(measured: &Measured, budget_mb: f64) -> Vec<Figure> {
             .zip(measured.figure(base, CPU));
         pairs.map(|(ours, base)| ours - base).collect()
     };
+    let raw = "Tantivy alone, fed with the JSON";
+    let embedded = "to the embedded engine, limit: Tantivy";
+    let by_raw = |of| measured.limit(Part::Raw, of);
+    let with_budget = Some(MEMORY_MB + budget_mb);
     vec![
-        figure(
-            "SQLite alone, a statement for each table",
-            "documents/s",
-            Part::Tables,
-            RATE,
-            None,
-        ),
-        figure(
-            "SQLite alone, a statement for each table",
-            "CPU µs/document",
-            Part::Tables,
-            CPU,
-            None,
-        ),
-        figure(
-            "SQLite alone, JSON by one statement",
-            "documents/s",
-            Part::Json,
-            RATE,
-            None,
-        ),
-        figure(
-            "SQLite alone, JSON by one statement",
-            "CPU µs/document",
-            Part::Json,
-            CPU,
-            None,
-        ),
-        figure(
-            "to a null engine, limit: SQLite by tables",
-            "documents/s",
-            Part::Null,
-            RATE,
-            limit(Part::Tables, RATE),
-        ),
-        figure(
-            "to a null engine, limit: SQLite's JSON",
-            "documents/s",
-            Part::Null,
-            RATE,
-            limit(Part::Json, RATE),
-        ),
-        figure(
-            "to a null engine, limit: SQLite's JSON",
-            "CPU µs/document",
-            Part::Null,
-            CPU,
-            limit(Part::Json, CPU),
-        ),
-        figure(
-            "Tantivy alone, fed with the JSON",
-            "documents/s",
-            Part::Raw,
-            RATE,
-            None,
-        ),
-        figure(
-            "Tantivy alone, fed with the JSON",
-            "CPU µs/document",
-            Part::Raw,
-            CPU,
-            None,
-        ),
-        figure(
+        measured.one(raw, PER_SECOND, Part::Raw, RATE, None),
+        measured.one(raw, PER_DOCUMENT, Part::Raw, CPU, None),
+        measured.one(
             "of this, reading the JSON",
-            "CPU µs/document",
+            PER_DOCUMENT,
             Part::Raw,
             "reading_cpu_us",
             None,
         ),
-        figure(
-            "to the embedded engine, limit: Tantivy",
-            "documents/s",
-            Part::Embedded,
-            RATE,
-            limit(Part::Raw, RATE),
-        ),
-        figure(
-            "to the embedded engine, limit: Tantivy",
-            "CPU µs/document",
-            Part::Embedded,
-            CPU,
-            limit(Part::Raw, CPU),
-        ),
+        measured.one(embedded, PER_SECOND, Part::Embedded, RATE, by_raw(RATE)),
+        measured.one(embedded, PER_DOCUMENT, Part::Embedded, CPU, by_raw(CPU)),
         Figure {
             name: "our CPU on top of Tantivy's",
-            unit: "CPU µs/document",
+            unit: PER_DOCUMENT,
             runs: on_top(Part::Embedded, Part::Raw),
             limit: Some(ON_TOP_US),
         },
-        Figure {
-            name: "of this, what a null engine costs too",
-            unit: "CPU µs/document",
-            runs: measured.figure(Part::Null, CPU),
-            limit: None,
-        },
-        figure("RssAnon, null engine", "MB", Part::Null, MEMORY, Some(MEMORY_MB)),
-        figure(
+        measured.one(
+            "of this, what a null engine costs too",
+            PER_DOCUMENT,
+            Part::Null,
+            CPU,
+            None,
+        ),
+        measured.one("RssAnon, null engine", "MB", Part::Null, MEMORY, Some(MEMORY_MB)),
+        measured.one(
             "RssAnon, embedded engine",
             "MB",
             Part::Embedded,
             MEMORY,
-            Some(MEMORY_MB + budget_mb),
+            with_budget,
         ),
     ]
 }

@@ -3,18 +3,24 @@
 //! Nothing is written but a probe in the state folder, which is removed again. Leaves the databases' own prerequisites to
 //! [`Source::check`], and printing to `output`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use instep_core::{Collection, Error, Finding, Language, ReadersRule, Severity, Source, SourceName};
+use instep_core::{
+    Collection, Error, Finding, Former, Language, Means, ReadersRule, Severity, Source, SourceName,
+    TableName, TableSchema, Watched,
+};
 use instep_embedded::analysis::{Analyzer, LanguageAnalyzer};
 use instep_gateway::check_listen;
 use instep_sync::Assembler;
 
-use crate::config::{Config, Schemas};
+use crate::config::joins::{Meant, meant};
+use crate::config::{Config, Schemas, SourceConfig};
+use crate::following::RECORDED;
 use crate::serving;
+use crate::wiring::{create_index, in_full};
 
 /// Everything that is, or is not, as it should be. `sources` are those of the configuration that could be opened; one
 /// that is missing is reported, and what depends on it is left out.
@@ -34,7 +40,14 @@ pub(crate) async fn check(config: &Config, sources: &HashMap<SourceName, Arc<dyn
         };
         match opened.reader().tables().await {
             Ok(tables) => drop(schemas.insert(name.clone(), tables)),
-            Err(error) => findings.push(failed(&format!("source {name}"), &error)),
+            Err(error) => {
+                // The source itself knows best why, and what mends it.
+                let why = wrong(&**opened, &named(config, source, &[])).await;
+                match why.is_empty() {
+                    true => findings.push(failed(&format!("source {name}"), &error)),
+                    false => findings.extend(why),
+                }
+            }
         }
     }
     if schemas.len() < config.sources.len() {
@@ -44,6 +57,11 @@ pub(crate) async fn check(config: &Config, sources: &HashMap<SourceName, Arc<dyn
         Ok(collections) => collections,
         Err(error) => {
             findings.push(failed("configuration", &error));
+            // A table that is not known may be one that may not be read, or no table.
+            for source in &config.sources {
+                let watched = named(config, source, &schemas[&source.name]);
+                findings.extend(wrong(&*sources[&source.name], &watched).await);
+            }
             return findings;
         }
     };
@@ -57,21 +75,146 @@ pub(crate) async fn check(config: &Config, sources: &HashMap<SourceName, Arc<dyn
             .iter()
             .flat_map(|collection| about(collection, config)),
     );
+    let joined: Vec<(SourceName, TableName)> = collections
+        .iter()
+        .flat_map(|collection| collection.nodes.iter().map(move |node| (collection, node)))
+        .filter(|(_, node)| node.parent.is_some())
+        .map(|(collection, node)| (collection.source.clone(), node.table.clone()))
+        .collect();
+    let mut missing: HashMap<&SourceName, Vec<Finding>> = config
+        .sources
+        .iter()
+        .map(|source| {
+            (
+                &source.name,
+                unindexed(source, &schemas[&source.name], &collections),
+            )
+        })
+        .collect();
     match Assembler::new(sources.clone(), collections) {
         Ok(assembler) => {
             for source in &config.sources {
-                match sources[&source.name]
-                    .check(&assembler.watched(&source.name))
-                    .await
-                {
-                    Ok(found) => findings.extend(found),
-                    Err(error) => findings.push(failed(&format!("source {}", source.name), &error)),
+                let watched = assembler.watched(&source.name);
+                let opened = &sources[&source.name];
+                let failed = |error| failed(&format!("source {}", source.name), &error);
+                match opened.check(&watched).await {
+                    Ok(found) => {
+                        // The source looks at the columns by which rows lead up to others.
+                        let mut missing = missing.remove(&source.name).unwrap_or_default();
+                        missing.retain(|missing| {
+                            let same = |found: &Finding| {
+                                found.code == missing.code && found.subject == missing.subject
+                            };
+                            !found.iter().any(same)
+                        });
+                        findings.extend(missing.into_iter().chain(found));
+                    }
+                    Err(error) => {
+                        findings.push(failed(error));
+                        continue;
+                    }
+                }
+                match opened.former(&watched).await {
+                    Ok(found) => {
+                        let joined = joined.iter().filter(|(of, _)| *of == source.name);
+                        let joined = joined.map(|(_, table)| table).collect();
+                        findings.extend(former(&joined, &found));
+                    }
+                    Err(error) => findings.push(failed(error)),
                 }
             }
         }
         Err(error) => findings.push(failed("configuration", &error)),
     }
     findings
+}
+
+/// What a source finds wrong, also about tables of which nothing but the name is known.
+pub(crate) async fn wrong(source: &dyn Source, watched: &[Watched]) -> Vec<Finding> {
+    let mut found = source.check(watched).await.unwrap_or_default();
+    found.retain(|found| found.severity == Severity::Error);
+    found
+}
+
+/// The tables that the configuration names in a source, before their keys and columns are known.
+pub(crate) fn named(config: &Config, source: &SourceConfig, tables: &[TableSchema]) -> Vec<Watched> {
+    let in_full = |name| match meant(tables, name) {
+        Meant::Table(table) => table.name.clone(),
+        Meant::Nothing | Meant::Several(_) => in_full(&source.url, name),
+    };
+    let names: BTreeSet<TableName> = config.tables_of(&source.name).into_iter().map(in_full).collect();
+    let unknown = |table| Watched {
+        table,
+        key: Vec::new(),
+        columns: Vec::new(),
+    };
+    names.into_iter().map(unknown).collect()
+}
+
+/// The columns by which rows refer to joined ones, where no index leads with them: when a joined row changes, the rows
+/// that refer to it are looked up.
+fn unindexed(source: &SourceConfig, tables: &[TableSchema], collections: &[Collection]) -> Vec<Finding> {
+    let mut sought = BTreeSet::new();
+    for collection in collections
+        .iter()
+        .filter(|collection| collection.source == source.name)
+    {
+        for node in &collection.nodes {
+            let above = node.parent.map(|parent| &collection.nodes[parent].table);
+            sought.extend(above.map(|above| (above.clone(), node.parent_columns())));
+        }
+    }
+    let leads = |index: &Vec<String>, columns: &[String]| {
+        index.iter().take_while(|column| columns.contains(column)).count() == columns.len()
+    };
+    let missing = |(table, columns): (TableName, Vec<String>)| {
+        let schema = tables.iter().find(|schema| schema.name == table)?;
+        let is_key = schema.primary_key.len() == columns.len() && leads(&schema.primary_key, &columns);
+        if is_key || schema.indexes.iter().any(|index| leads(index, &columns)) {
+            return None;
+        }
+        Some(Finding {
+            remedy: Some(create_index(&source.url, &table, &columns)),
+            ..finding(
+                Severity::Warning,
+                "missing_index",
+                &format!("{table}.{}", columns.join(",")),
+                "rows are looked up by these columns, and no index leads with them: each look-up reads the whole table",
+            )
+        })
+    };
+    sought.into_iter().filter_map(missing).collect()
+}
+
+/// How documents are found that contained a row before it moved or vanished: a finding for each joined table.
+fn former(joined: &BTreeSet<&TableName>, former: &[Former]) -> Vec<Finding> {
+    let told = |former: &Former| {
+        let (severity, message) = match (&former.means, &former.cheaper) {
+            (Means::Brought(by), None) => (Severity::Ok, format!("former parents are known by {by}")),
+            (Means::Brought(by), Some(_)) => (
+                Severity::Warning,
+                format!("former parents are known by {by}, which costs more than it must"),
+            ),
+            (Means::Recorded, None) => (Severity::Ok, format!("former parents are known by {RECORDED}")),
+            (Means::Recorded, Some(_)) => (
+                Severity::Warning,
+                format!(
+                    "former parents are known by {RECORDED}: state that grows with the table, and work for each document"
+                ),
+            ),
+        };
+        Finding {
+            remedy: former.cheaper.clone(),
+            ..finding(
+                severity,
+                "former_parents",
+                &format!("table {}", former.table),
+                &message,
+            )
+        }
+    };
+    let of_joined = former.iter().filter(|former| joined.contains(&former.table));
+    of_joined.map(told).collect()
 }
 
 /// A failure as a finding.
@@ -180,7 +323,7 @@ fn state(folder: &Path) -> Finding {
             "the folder does not exist yet and can be made",
         );
     }
-    match locked(folder) {
+    match in_use(folder) {
         Some(lock) => Finding {
             remedy: Some(
                 "stop it before `serve` or `sync`, or give one of the two a state folder of its own"
@@ -208,8 +351,8 @@ fn probe(folder: &Path) -> std::io::Result<()> {
     std::fs::remove_file(path)
 }
 
-/// A lock file in the folder that another process holds.
-fn locked(folder: &Path) -> Option<PathBuf> {
+/// A lock file in the state folder that another process holds.
+pub(crate) fn in_use(folder: &Path) -> Option<PathBuf> {
     let held = |path: &PathBuf| match File::open(path).map(|file| file.try_lock_shared()) {
         Ok(Err(TryLockError::WouldBlock)) => true,
         Ok(Ok(()) | Err(TryLockError::Error(_))) | Err(_) => false,

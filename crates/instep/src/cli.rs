@@ -33,11 +33,18 @@ enum Command {
     Demo(command::demo::Demo),
     /// Print a commented configuration made from a database's own schema.
     Init {
-        /// The database: sqlite:<path>.
+        /// The database: sqlite:<path>, or postgres://user@host:port/database. In '…', `${VAR}` is taken from the
+        /// environment: a password written so shows in no list of processes.
         url: String,
     },
     /// Check every prerequisite; each failure names its cause and the statement that mends it.
-    Check(Configured),
+    Check {
+        #[command(flatten)]
+        configured: Configured,
+        /// Print the statements that prepare the databases to be followed, for somebody with the rights; run nothing.
+        #[arg(long)]
+        sql: bool,
+    },
     /// Index, follow every change, and serve the search API.
     Serve {
         #[command(flatten)]
@@ -56,6 +63,14 @@ enum Command {
         /// Walk every collection again, from both sides.
         #[arg(long)]
         rescan: bool,
+    },
+    /// Follow a source anew and scan its collections from both sides: the way on when its position is refused. Search
+    /// goes on meanwhile. Works beside a running server, too.
+    Rescan {
+        #[command(flatten)]
+        configured: Configured,
+        /// The source, as the configuration calls it.
+        source: String,
     },
     /// Say how far each index set is, and what became of every change.
     Status(Configured),
@@ -138,7 +153,14 @@ async fn carry_out(command: Command, output: &Output) -> instep_core::Result<Exi
     match command {
         Command::Demo(demo) => command::demo::run(demo, output).await,
         Command::Init { url } => command::inspect::init(&url, output).await,
-        Command::Check(configured) => command::inspect::check(&configured.config, output).await,
+        Command::Check {
+            configured,
+            sql: false,
+        } => command::inspect::check(&configured.config, output).await,
+        Command::Check {
+            configured,
+            sql: true,
+        } => command::inspect::set_up_sql(&configured.config, output).await,
         Command::Serve { configured, listen } => {
             command::serve::serve(&configured.config, listen, output).await
         }
@@ -147,6 +169,9 @@ async fn carry_out(command: Command, output: &Output) -> instep_core::Result<Exi
             once: _,
             rescan,
         } => command::serve::sync(&configured.config, rescan, output).await,
+        Command::Rescan { configured, source } => {
+            command::rescan::rescan(&configured.config, &source, output).await
+        }
         Command::Status(configured) => command::status::status(&configured.config, output).await,
         Command::Verify {
             configured,

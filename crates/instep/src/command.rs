@@ -2,6 +2,7 @@
 
 pub(crate) mod demo;
 pub(crate) mod inspect;
+pub(crate) mod rescan;
 pub(crate) mod serve;
 pub(crate) mod status;
 pub(crate) mod verify;
@@ -14,9 +15,13 @@ use crate::config::Config;
 
 /// Reads a configuration, `${VAR}` from this process's environment.
 pub(crate) fn configuration(path: &Path) -> Result<Config> {
-    #[allow(clippy::disallowed_methods, reason = "the configuration resolves ${VAR}")]
-    let environment = |name: &str| std::env::var(name).ok();
     Config::load(path, &environment)
+}
+
+/// A variable of this process's environment.
+#[allow(clippy::disallowed_methods, reason = "the configuration resolves ${VAR}")]
+pub(crate) fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 /// Returns when the process is asked to stop: SIGINT or SIGTERM.

@@ -4,6 +4,7 @@
 //! in the sources' schemas. Both report all problems at once, each with file, line, the offending text and the names
 //! that exist. Nothing is written by either.
 
+mod database;
 pub(crate) mod joins;
 pub(crate) mod kind;
 pub(crate) mod on;
@@ -23,9 +24,12 @@ use instep_core::{
     ClusterName, Collection, CollectionName, Error, Grant, Result, Scopes, SetName, SourceName,
 };
 
+use crate::wiring;
+pub(crate) use database::{address, is_postgres, without_password};
 use problem::{Problem, Text};
 use raw::{At, RawConfig};
 
+pub use database::{PostgresConfig, SourceUrl, source_url};
 pub use resolve::Schemas;
 pub use secret::{Environment, Secret};
 
@@ -55,13 +59,6 @@ pub struct SourceConfig {
     pub name: SourceName,
     /// What it is and where.
     pub url: SourceUrl,
-}
-
-/// What a source is and where.
-#[derive(Clone, Debug)]
-pub enum SourceUrl {
-    /// A SQLite file.
-    Sqlite(PathBuf),
 }
 
 /// An API key.
@@ -125,7 +122,7 @@ impl Config {
                 "no_configuration",
                 format!("cannot read the configuration `{}`: {error}", path.display()),
             )
-            .with_remedy("make one with `instep init sqlite:<path> > instep.toml`, or name one with --config")
+            .with_remedy("make one with `instep init <database> > instep.toml` (sqlite:<path> or postgres://user@host/database), or name one with --config")
         })?;
         Config::parse(path, text, environment)
     }
@@ -181,6 +178,31 @@ impl Config {
         &self.text.path
     }
 
+    /// The names of the collections whose rows live in a source.
+    pub fn collections_of(&self, source: &SourceName) -> Vec<CollectionName> {
+        let of_source = self.living_in(source);
+        of_source
+            .map(|(name, _)| name.get_ref().as_str().into())
+            .collect()
+    }
+
+    /// The tables that the collections of a source name, as they stand in the file, each once.
+    pub fn tables_of(&self, source: &SourceName) -> BTreeSet<&str> {
+        let of_source = self.living_in(source);
+        of_source.flat_map(|(_, raw)| raw.tables()).collect()
+    }
+
+    fn living_in(&self, source: &SourceName) -> impl Iterator<Item = (&At<String>, &raw::RawCollection)> {
+        let lives_there = move |raw: &raw::RawCollection| match &raw.source {
+            Some(named) => named.get_ref() == source.as_str(),
+            None => self.sources.len() == 1,
+        };
+        self.raw
+            .collection
+            .iter()
+            .filter(move |(_, raw)| lives_there(raw))
+    }
+
     /// Its collections, every name looked up in the schemas of the sources.
     pub fn collections(&self, schemas: &Schemas) -> Result<Vec<Collection>> {
         let sources: Vec<SourceName> = self.sources.iter().map(|source| source.name.clone()).collect();
@@ -217,12 +239,11 @@ impl Config {
             quoted(&self.listen.to_string())
         ));
         for source in &self.sources {
-            let SourceUrl::Sqlite(path) = &source.url;
-            line(format!(
-                "[source.{}]\nurl = {}\n",
-                source.name,
-                quoted(&format!("sqlite:{}", path.display()))
-            ));
+            line(format!("[source.{}]", source.name));
+            for (option, value) in wiring::shown(&source.name, &source.url) {
+                line(format!("{option} = {}", quoted(&value)));
+            }
+            line(String::new());
         }
         for cluster in &self.clusters {
             let engine = match cluster.engine {
@@ -272,25 +293,6 @@ impl Config {
     /// The JSON Schema of the file.
     pub fn schema() -> serde_json::Value {
         schemars::schema_for!(RawConfig).to_value()
-    }
-}
-
-/// A source from its address, `sqlite:<path>`; a relative path starts at the folder.
-pub fn source_url(url: &str, folder: &Path) -> Result<SourceUrl> {
-    match url.split_once(':') {
-        Some(("sqlite", path)) if !path.is_empty() => Ok(SourceUrl::Sqlite(
-            folder.join(path.strip_prefix("//").unwrap_or(path)),
-        )),
-        Some(("postgres" | "postgresql", _)) => Err(Error::invalid(
-            "unknown_source",
-            "this version does not read Postgres yet",
-        )
-        .with_remedy("sources are sqlite:<path>")),
-        // The text may hold a password, so it is not repeated.
-        _ => {
-            Err(Error::invalid("unknown_source", "this is not a source")
-                .with_remedy("sources are sqlite:<path>"))
-        }
     }
 }
 
@@ -349,25 +351,24 @@ impl Edge<'_> {
     fn sources(&mut self, raw: &RawConfig) -> Vec<SourceConfig> {
         let mut sources = Vec::new();
         if raw.source.is_empty() {
-            self.problems.push(
-                Problem::new(0..0, "no source is defined")
-                    .help("add [source.<name>] with url = \"sqlite:<path>\""),
-            );
+            self.problems
+                .push(Problem::new(0..0, "no source is defined").help(
+                "add [source.<name>] with url = \"sqlite:<path>\" or \"postgres://user@host:port/database\"",
+            ));
         }
         for (name, source) in &raw.source {
             self.name("source", name);
-            let Some(url) = self.text(source.url.get_ref(), source.url.span()) else {
-                continue;
-            };
-            let url = source_url(&url, self.folder).map_err(|error| {
-                Problem::new(source.url.span(), error.to_string())
-                    .help(error.remedy().unwrap_or_default().to_owned())
-            });
-            if let Some(url) = self.keep(url) {
-                sources.push(SourceConfig {
-                    name: name.get_ref().as_str().into(),
-                    url,
-                });
+            let name: SourceName = name.get_ref().as_str().into();
+            match database::resolve(source, self.folder, self.environment) {
+                Ok(url) => match wiring::refused(&name, &url) {
+                    None => sources.push(SourceConfig { name, url }),
+                    Some(error) => {
+                        let problem = Problem::new(source.url.span(), error.to_string());
+                        self.problems
+                            .push(problem.help(error.remedy().unwrap_or_default().to_owned()));
+                    }
+                },
+                Err(problems) => self.problems.extend(problems),
             }
         }
         sources

@@ -13,8 +13,9 @@ use instep_core::{Column, ColumnKind, ForeignKey, TableName, TableSchema};
 
 use crate::config::joins::{alike, down, spell_on, up};
 use crate::config::kind::declared_scale;
-use crate::config::on::{short, spell};
+use crate::config::on::{parts, plain, short, spell};
 use crate::config::resolve::is_field_name;
+use crate::config::{is_postgres, without_password};
 use names::{Names, collection_name, key, looks_secret, quoted, stem};
 
 const DOCUMENTS: &str = "documents of their own, perhaps many";
@@ -28,7 +29,16 @@ const DEPTH: usize = 2;
 /// Beyond so many joins of one collection, the rest are written as comments.
 const JOINS: usize = 24;
 
-/// The text of a configuration for the database at this address. `tables` are all its tables.
+/// What else may be said of a Postgres source.
+const POSTGRES: [&str; 4] = [
+    "# password_file = \"main.password\"      # a file with the password alone, in place of one in the environment",
+    "# root_certificate = \"ca.pem\"           # who signed the server's certificate; with ?sslmode=verify-full in the url",
+    "# stream_url = \"postgres://…\"           # the database itself, where url leads to a pooler or a replica",
+    "# slot = \"instep_main\"                  # what `instep check --sql` and following create; and publication = \"…\"",
+];
+
+/// The text of a configuration for the database at this address. `tables` are all its tables. A password in the address
+/// is not repeated: a variable of the environment stands in its place.
 pub(crate) fn configuration(url: &str, tables: &[TableSchema]) -> String {
     let sketch = Sketch::new(tables);
     let mut out = String::new();
@@ -42,7 +52,12 @@ pub(crate) fn configuration(url: &str, tables: &[TableSchema]) -> String {
     );
     line(&mut out, "");
     line(&mut out, "[source.main]");
-    line(&mut out, &format!("url = {}", quoted(url)));
+    line(&mut out, &format!("url = {}", quoted(&without_password(url))));
+    if is_postgres(url) {
+        for option in POSTGRES {
+            line(&mut out, option);
+        }
+    }
     line(&mut out, "");
     line(&mut out, "# [server]");
     line(
@@ -65,6 +80,10 @@ pub(crate) fn configuration(url: &str, tables: &[TableSchema]) -> String {
     );
     line(&mut out, "# units   = [\"everyone\"]");
     line(&mut out, "# scopes  = [\"search\"]");
+    if tables.is_empty() {
+        line(&mut out, "");
+        line(&mut out, &format!("# {NO_TABLE}."));
+    }
     let mut collections = HashSet::new();
     for (table, role) in tables.iter().zip(&sketch.roles) {
         line(&mut out, "");
@@ -85,17 +104,20 @@ pub(crate) fn configuration(url: &str, tables: &[TableSchema]) -> String {
                         "# Table {name} is joined to the tables it belongs to. As documents of its own:"
                     ),
                 );
-                let text = sketch.collection(table, &collection_name(short(table), &mut collections));
+                let text = sketch.collection(table, &collection_name(&sketch.base(table), &mut collections));
                 text.lines()
                     .for_each(|text| line(&mut out, format!("# {text}").trim_end()));
             }
-            Role::Root => {
-                out.push_str(&sketch.collection(table, &collection_name(short(table), &mut collections)))
-            }
+            Role::Root => out
+                .push_str(&sketch.collection(table, &collection_name(&sketch.base(table), &mut collections))),
         }
     }
     out
 }
+
+/// What is said of a database that shows no table.
+pub(crate) const NO_TABLE: &str = "the database has no table that can be read: in Postgres, a role needs usage on the schemas \
+                                   and select on the tables";
 
 fn line(out: &mut String, text: &str) {
     out.push_str(text);
@@ -154,6 +176,17 @@ impl<'a> Sketch<'a> {
         };
         sketch.roles = tables.iter().map(|table| sketch.judge(table)).collect();
         sketch
+    }
+
+    /// What a collection of a table is called after: its name, with its schema's where another table has it too.
+    fn base(&self, table: &TableSchema) -> String {
+        let name = short(table);
+        let parts = parts(table.name.as_str());
+        let elsewhere = |other: &TableSchema| other.name != table.name && short(other) == name;
+        match parts[0] != "public" && self.tables.iter().any(elsewhere) {
+            true => parts.join("_"),
+            false => name,
+        }
     }
 
     fn judge(&self, table: &TableSchema) -> Role {
@@ -269,7 +302,12 @@ impl<'a> Sketch<'a> {
         let _ = writeln!(out, "root     = {}", quoted(table.name.as_str()));
         match readers {
             Some(column) => {
-                let _ = writeln!(out, "readers  = {:<24} # a JSON array: who may read each document", quoted(&column.name));
+                let what = if column.kind == ColumnKind::Array {
+                    "an array"
+                } else {
+                    "a JSON array"
+                };
+                let _ = writeln!(out, "readers  = {:<24} # {what}: who may read each document", quoted(&column.name));
             }
             None => out.push_str("public   = true                     # EVERYBODY MAY READ IT. Decide: keep this, or readers = \"<column>\"\n"),
         }
@@ -313,8 +351,8 @@ impl<'a> Sketch<'a> {
                 continue;
             }
             let base = match foreign.columns.as_slice() {
-                [only] => stem(only, short(to)),
-                _ => short(to).to_owned(),
+                [only] => stem(only, &short(to)),
+                _ => short(to),
             };
             let field = used.field(&base);
             let mut options = format!("table = {}", quoted(to.name.as_str()));
@@ -346,8 +384,8 @@ impl<'a> Sketch<'a> {
                     continue;
                 }
                 let base = match far.columns.as_slice() {
-                    [only] if to.name == table.name => stem(only, short(to)),
-                    _ => short(to).to_owned(),
+                    [only] if to.name == table.name => stem(only, &short(to)),
+                    _ => short(to),
                 };
                 let field = used.field(&base);
                 let mut options = format!(
@@ -395,7 +433,7 @@ impl<'a> Sketch<'a> {
                 .collect();
             for (foreign, _) in &keys {
                 let base = match (keys.len(), foreign.columns.as_slice()) {
-                    (1, _) => short(child).to_owned(),
+                    (1, _) => short(child),
                     (_, columns) => format!("{}_by_{}", short(child), columns.join("_")),
                 };
                 let field = used.field(&base);
@@ -585,7 +623,7 @@ fn alias(field: &str, prefix: &str, others: &[&TableSchema]) -> String {
         name == above
             || others
                 .iter()
-                .any(|table| name == short(table) || name == table.name.as_str())
+                .any(|table| name == short(table) || name == plain(table) || name == table.name.as_str())
     };
     let mut name = field.to_owned();
     while taken(&name) {
@@ -596,11 +634,11 @@ fn alias(field: &str, prefix: &str, others: &[&TableSchema]) -> String {
 
 /// A table's whole name as `on` reads it back.
 fn full(table: &TableSchema) -> String {
-    let parts = table.name.as_str().split('.').map(spell);
-    match parts.clone().any(|part| part.starts_with('"')) {
-        true => spell(table.name.as_str()),
-        false => parts.collect::<Vec<_>>().join("."),
-    }
+    let spelled = parts(table.name.as_str())
+        .iter()
+        .map(|part| spell(part))
+        .collect::<Vec<_>>();
+    spelled.join(".")
 }
 
 #[cfg(test)]

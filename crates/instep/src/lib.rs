@@ -11,6 +11,7 @@ pub mod wiring;
 mod check;
 mod command;
 mod demo;
+mod following;
 mod hydrate;
 mod init;
 mod output;

@@ -4,14 +4,17 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use instep_core::{ChangeLog, Error, Result, SetName, SetState, SetStatus, SourceName, Trouble};
+use instep_core::{
+    ChangeLog, CollectionName, Error, Result, SetName, SetState, SetStatus, SourceName, Trouble,
+};
 use instep_gateway::Operations;
 use instep_sync::{Activity, Problem, SignalledLog, SourceStatus};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::running::{Running, halt_memo};
+use crate::following::{former_memo, halt_memo, rescan_memo, waiting_memo};
+use crate::running::Running;
 
 /// The operational state of a running instep.
 pub struct Observed {
@@ -45,15 +48,15 @@ impl Observed {
 #[async_trait]
 impl Operations for Observed {
     async fn status(&self) -> Result<Value> {
-        let names: Vec<SourceName> = self.sources.keys().cloned().collect();
+        let mut names: Vec<SourceName> = self.sources.keys().cloned().collect();
+        names.sort();
         let mut status = status(&self.log, &self.active, &names).await?;
-        let mut sources: Vec<_> = self
-            .sources
-            .iter()
-            .map(|(name, source)| source_status(name, &source.borrow()))
-            .collect();
-        sources.sort_by(|a, b| a["source"].as_str().cmp(&b["source"].as_str()));
-        status["sources"] = Value::Array(sources);
+        for shown in status["sources"].as_array_mut().into_iter().flatten() {
+            let Some(name) = names.iter().find(|name| shown["source"] == name.as_str()) else {
+                continue;
+            };
+            follow_status(&self.sources[name].borrow(), shown);
+        }
         for set in status["sets"].as_array_mut().into_iter().flatten() {
             let activity = set["set"]
                 .as_str()
@@ -96,7 +99,8 @@ impl Operations for Observed {
 /// How many retries and dead letters of each set status names; it counts them all.
 const NAMED: usize = 20;
 
-/// The sets, what is not indexed in them, and halted sources, as the log knows them.
+/// The sets, what is not indexed in them, and the sources: halted ones, what following them waits for, and by which means
+/// former parents are known. All of it as the state has it.
 pub(crate) async fn status(log: &SignalledLog, active: &SetName, sources: &[SourceName]) -> Result<Value> {
     let sets = log.status().await?;
     let mut troubles = Vec::new();
@@ -106,14 +110,41 @@ pub(crate) async fn status(log: &SignalledLog, active: &SetName, sources: &[Sour
     }
     let mut status = shown(&sets, &troubles, active);
     let mut halted = Vec::new();
+    let mut shown = Vec::new();
     for source in sources {
-        if let Some(problem) = log.memo(&halt_memo(source)).await? {
-            let problem: Value = serde_json::from_str(&problem).unwrap_or(Value::String(problem));
+        let problem = remembered(log, &halt_memo(source)).await?;
+        if !problem.is_null() {
             halted.push(json!({ "source": source, "problem": problem }));
         }
+        let position = log.position(source).await?;
+        shown.push(json!({
+            "source": source,
+            "position": position.map(|position| position.to_string()),
+            "waiting": remembered(log, &waiting_memo(source)).await?,
+            "former": remembered(log, &former_memo(source)).await?,
+            "rescan_asked": log.memo(&rescan_memo(source)).await?.is_some(),
+        }));
     }
+    status["halted_collections"] = halted_collections(&instep_sync::halted_collections(log, &sets).await?);
     status["halted_sources"] = Value::Array(halted);
+    status["sources"] = Value::Array(shown);
     Ok(status)
+}
+
+/// The collections that stand still in a set, and why.
+pub(crate) fn halted_collections(halted: &[(SetName, CollectionName, Problem)]) -> Value {
+    let shown = halted.iter().map(
+        |(set, collection, problem)| json!({ "set": set, "collection": collection, "problem": problem }),
+    );
+    shown.collect()
+}
+
+/// What a running process wrote down as JSON; null where there is nothing.
+async fn remembered(log: &SignalledLog, memo: &str) -> Result<Value> {
+    let text = log.memo(memo).await?;
+    Ok(text.map_or(Value::Null, |text| {
+        serde_json::from_str(&text).unwrap_or(Value::String(text))
+    }))
 }
 
 /// Sets and troubles as status shows them.
@@ -140,13 +171,12 @@ pub(crate) fn shown(sets: &[SetStatus], troubles: &[(SetName, Trouble)], active:
     json!({ "sets": sets.collect::<Vec<_>>(), "troubles": troubles.collect::<Vec<_>>() })
 }
 
-fn source_status(name: &SourceName, status: &SourceStatus) -> Value {
-    json!({
-        "source": name,
-        "state": status.state,
-        "since_ms": status.since_ms,
-        "position": status.position.as_ref().map(ToString::to_string),
-        "last_change_ms": status.last_change_ms,
-        "problem": status.problem,
-    })
+/// Adds what a source's follower is doing.
+fn follow_status(status: &SourceStatus, shown: &mut Value) {
+    shown["state"] = json!(status.state);
+    shown["since_ms"] = json!(status.since_ms);
+    shown["position"] = json!(status.position.as_ref().map(ToString::to_string));
+    shown["last_change_ms"] = json!(status.last_change_ms);
+    shown["problem"] = json!(status.problem);
+    shown["waiting"] = json!(status.waiting);
 }

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use instep_core::{ChangeLog, Result, SetName, SetState, Settings, Source, SourceName};
 use instep_sync::{
-    Activity, Assembler, CaughtUp, Expander, Follower, Indexer, IndexerOptions, Problem, SetDefinition,
-    SignalledLog, SourceDefinition, SourceState, SourceStatus, SystemClock, caught_up,
+    Activity, Assembler, CaughtUp, Expander, Indexer, IndexerOptions, Problem, SetDefinition, SignalledLog,
+    SourceDefinition, SourceStatus, SystemClock, caught_up,
 };
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::following::{Following, remember_halt, remember_source};
 use crate::wiring::{Parts, now_ms};
 
 /// How often entries that every set has passed are forgotten, and metrics are brought up to date.
@@ -60,21 +61,39 @@ impl Running {
                 watched: parts.assembler.watched(name),
                 collections: of_source.map(|collection| collection.name.clone()).collect(),
             };
-            let follower = Follower::new(
+            let watched = definition.watched.clone();
+            let following = Following::new(
                 definition,
                 parts.assembler.clone(),
                 parts.log.clone(),
                 clock.clone(),
                 seed,
             );
-            sources.insert(name.clone(), follower.status());
+            sources.insert(name.clone(), following.status());
+            let log = || parts.log.clone();
+            let of_source = parts
+                .collections
+                .iter()
+                .filter(|collection| collection.source == *name);
+            let joined =
+                of_source.flat_map(|collection| collection.nodes.iter().filter(|node| node.parent.is_some()));
+            let joined = joined.map(|node| node.table.clone()).collect();
             tasks.spawn(remember_halt(
-                parts.log.clone(),
+                log(),
                 name.clone(),
-                follower.status(),
+                following.status(),
                 stopped.clone(),
             ));
-            tasks.spawn(follower.run(stopped.clone()));
+            tasks.spawn(remember_source(
+                log(),
+                name.clone(),
+                source.clone(),
+                watched,
+                joined,
+                following.status(),
+                stopped.clone(),
+            ));
+            tasks.spawn(following.run(stopped.clone()));
         }
 
         let expander = Expander::new(parts.assembler.clone(), parts.log.clone(), seed);
@@ -127,8 +146,10 @@ impl Running {
 
     /// Waits until everything that was committed before the call is indexed, or cannot be.
     pub async fn caught_up(&self) -> Result<CaughtUp> {
-        let opened =
-            |(name, status): (&SourceName, &watch::Receiver<_>)| (self.opened[name].clone(), status.clone());
+        let opened = |(name, status): (&SourceName, &watch::Receiver<_>)| {
+            let collections = self.assembler.collections_of(name);
+            (self.opened[name].clone(), status.clone(), collections)
+        };
         let sources: Vec<_> = self.sources.iter().map(opened).collect();
         let sets: Vec<_> = self.sets.keys().cloned().collect();
         caught_up(&self.log, &sources, &sets).await
@@ -147,41 +168,6 @@ impl Running {
             if let Err(error) = ended {
                 tracing::error!("a task ended in a panic: {error}");
             }
-        }
-    }
-}
-
-/// The name of the memo that says why a source is halted.
-pub(crate) fn halt_memo(source: &SourceName) -> String {
-    format!("halted/{source}")
-}
-
-/// Writes down that a source is halted, so that `status` can say so beside this process and after it.
-async fn remember_halt(
-    log: Arc<SignalledLog>,
-    source: SourceName,
-    mut status: watch::Receiver<SourceStatus>,
-    mut stopped: watch::Receiver<bool>,
-) {
-    loop {
-        let halt = {
-            let status = status.borrow_and_update();
-            status
-                .problem
-                .clone()
-                .filter(|_| status.state == SourceState::Halted)
-        };
-        let text = halt.map(|problem| serde_json::json!(problem).to_string());
-        if let Err(error) = log.set_memo(&halt_memo(&source), text.as_deref()).await {
-            tracing::warn!(source = %source, "the source's state cannot be written: {error}");
-        }
-        tokio::select! {
-            changed = status.wait_for(|status| (status.state == SourceState::Halted) != text.is_some()) => {
-                if changed.is_err() {
-                    return;
-                }
-            }
-            _ = stopped.wait_for(|stop| *stop) => return,
         }
     }
 }

@@ -2,20 +2,24 @@
 //!
 //! The only place that names a concrete source, store or engine.
 
+mod away;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use instep_core::{
-    ChangeLog, ClusterName, Collection, Engine, Error, Result, ResultExt, Search, SetName, Source, SourceName,
+    ChangeLog, ClusterName, Collection, Engine, Error, Result, ResultExt, Search, SetName, Source,
+    SourceName, TableName, Watched,
 };
 use instep_embedded::Embedded;
-use instep_sources::SqliteSource;
+use instep_sources::{PostgresOptions, PostgresSource, SqliteSource, postgres};
 use instep_store::SqliteLog;
 use instep_sync::{Assembler, NullEngine, SignalledLog};
 
-use crate::config::{Config, EngineConfig, Schemas, SourceUrl};
+use crate::config::on::parts;
+use crate::config::{Config, EngineConfig, PostgresConfig, Schemas, Secret, SourceUrl};
 
 /// The parts of a running instep, opened and checked, nothing started.
 pub struct Parts {
@@ -61,10 +65,130 @@ pub fn open_sources(config: &Config) -> Result<HashMap<SourceName, Arc<dyn Sourc
     Ok(sources)
 }
 
-/// Opens one source.
+/// Opens one source. A server is not connected to yet.
 pub fn open_source(name: SourceName, url: &SourceUrl) -> Result<Arc<dyn Source>> {
     match url {
         SourceUrl::Sqlite(path) => Ok(Arc::new(SqliteSource::open(name, path)?)),
+        SourceUrl::Postgres(config) => Ok(Arc::new(open_postgres(name, config)?)),
+    }
+}
+
+fn open_postgres(name: SourceName, config: &PostgresConfig) -> Result<PostgresSource> {
+    let exposed = |secret: &Secret| secret.expose().to_owned();
+    let options = PostgresOptions {
+        url: exposed(&config.url),
+        stream_url: config.stream_url.as_ref().map(exposed),
+        password: config.password.as_ref().map(|(_, password)| exposed(password)),
+        password_file: config.password.as_ref().map(|(file, _)| file.clone()),
+        root_certificate: config.root_certificate.clone(),
+        slot: config.slot.clone(),
+        publication: config.publication.clone(),
+    };
+    PostgresSource::new(name, options)
+}
+
+/// Why a source can never be opened, as far as its address alone says it.
+pub(crate) fn refused(name: &SourceName, url: &SourceUrl) -> Option<Error> {
+    match url {
+        SourceUrl::Sqlite(_) => None,
+        SourceUrl::Postgres(config) => open_postgres(name.clone(), config).err(),
+    }
+}
+
+/// A source's options without its secrets.
+pub(crate) fn shown(name: &SourceName, url: &SourceUrl) -> Vec<(&'static str, String)> {
+    let config = match url {
+        SourceUrl::Sqlite(path) => return vec![("url", format!("sqlite:{}", path.display()))],
+        SourceUrl::Postgres(config) => config,
+    };
+    let ours = format!("instep_{name}");
+    let stream = config.stream_url.as_ref();
+    let password = config
+        .password
+        .as_ref()
+        .map(|(file, _)| file.display().to_string());
+    let certificate = config.root_certificate.as_ref();
+    let options = [
+        ("url", Some(without_password(config.url.expose()))),
+        ("stream_url", stream.map(|url| without_password(url.expose()))),
+        ("password_file", password),
+        (
+            "root_certificate",
+            certificate.map(|path| path.display().to_string()),
+        ),
+        ("slot", Some(config.slot.clone().unwrap_or_else(|| ours.clone()))),
+        ("publication", Some(config.publication.clone().unwrap_or(ours))),
+    ];
+    options
+        .into_iter()
+        .filter_map(|(option, value)| Some((option, value?)))
+        .collect()
+}
+
+/// An address as people may see it.
+pub(crate) fn without_password(url: &str) -> String {
+    postgres::redact(url)
+}
+
+/// The statements that prepare a source to be followed, for a person with the rights; none where nothing needs to be
+/// prepared any more.
+pub(crate) async fn set_up_sql(
+    name: &SourceName,
+    url: &SourceUrl,
+    watched: &[Watched],
+) -> Result<Vec<String>> {
+    match url {
+        SourceUrl::Sqlite(_) => Ok(Vec::new()),
+        SourceUrl::Postgres(config) => {
+            let source = open_postgres(name.clone(), config)?;
+            source.missing_set_up_sql(watched).await
+        }
+    }
+}
+
+/// A table's name as its source takes it, where the source does not list the table: one of Postgres without its schema's
+/// name is the one in `public`.
+pub(crate) fn in_full(url: &SourceUrl, name: &str) -> TableName {
+    match url {
+        SourceUrl::Postgres(_) if parts(name).len() == 1 => TableName::from(format!("public.{name}")),
+        SourceUrl::Postgres(_) | SourceUrl::Sqlite(_) => TableName::from(name),
+    }
+}
+
+/// The statement that creates an index.
+pub(crate) fn create_index(url: &SourceUrl, table: &TableName, columns: &[String]) -> String {
+    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    let list = columns
+        .iter()
+        .map(|column| quoted(column))
+        .collect::<Vec<_>>()
+        .join(", ");
+    match url {
+        SourceUrl::Sqlite(_) => {
+            let name = format!("{table}_{}", columns.join("_"));
+            format!(
+                "create index {} on {} ({list})",
+                quoted(&name),
+                quoted(table.as_str())
+            )
+        }
+        SourceUrl::Postgres(_) => {
+            let table = parts(table.as_str());
+            let table = table
+                .iter()
+                .map(|part| quoted(part))
+                .collect::<Vec<_>>()
+                .join(".");
+            format!("create index concurrently on {table} ({list})")
+        }
+    }
+}
+
+/// What following a source anew does to it, in a few words.
+pub(crate) fn followed_anew(url: &SourceUrl) -> &'static str {
+    match url {
+        SourceUrl::Sqlite(_) => "its changes are followed from now on",
+        SourceUrl::Postgres(_) => "a new replication slot is made, and its changes are followed from now on",
     }
 }
 
@@ -83,12 +207,36 @@ pub async fn schemas(sources: &HashMap<SourceName, Arc<dyn Source>>) -> Result<S
 }
 
 impl Parts {
-    /// Opens everything a configuration names. What is wrong is refused by name before anything is written.
+    /// Opens everything a configuration names. What is wrong, a source that is away included, is refused by name before
+    /// anything is written.
     pub async fn open(config: Config, access: Access) -> Result<Parts> {
         let sources = open_sources(&config)?;
-        let collections = config.collections(&schemas(&sources).await?)?;
+        let schemas = schemas(&sources).await?;
+        let collections = config.collections(&schemas)?;
+        Parts::assemble(config, access, sources, &schemas, collections).await
+    }
+
+    /// Like [`Parts::open`], to index; but a source that is away does not keep the others waiting, nor searches, as long
+    /// as its tables were seen before: what they were then is taken for what they are. One that was never seen is waited
+    /// for. `tell` says which, and why.
+    pub async fn open_patiently(config: Config, tell: &(dyn Fn(&str) + Sync)) -> Result<Parts> {
+        let sources = open_sources(&config)?;
+        let (schemas, collections) = away::collections(&config, &sources, tell).await?;
+        Parts::assemble(config, Access::Owner, sources, &schemas, collections).await
+    }
+
+    async fn assemble(
+        config: Config,
+        access: Access,
+        sources: HashMap<SourceName, Arc<dyn Source>>,
+        schemas: &Schemas,
+        collections: Vec<Collection>,
+    ) -> Result<Parts> {
         let assembler = Arc::new(Assembler::new(sources.clone(), collections.clone())?);
         let log = Arc::new(Parts::log(&config, access)?);
+        if access == Access::Owner {
+            away::remember(&log, schemas).await?;
+        }
         let mut engines = BTreeMap::new();
         for cluster in &config.clusters {
             if config.sets.iter().any(|set| set.cluster == cluster.name) {

@@ -818,7 +818,7 @@ fn a_halted_source_is_named_until_it_is_mended() {
     let status = product.run(&["status"]);
     let said = String::from_utf8(status.stdout).unwrap();
     assert!(
-        !status.status.success() && said.contains("source a is halted") && said.contains("--rescan"),
+        !status.status.success() && said.contains("source a is halted") && said.contains("instep rescan a"),
         "{said}"
     );
     assert_eq!(

@@ -6,6 +6,7 @@ mod clients;
 mod commands;
 mod demo;
 mod faults;
+mod postgres;
 mod readme;
 mod search;
 mod sets;

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use instep_conformance::postgres;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
@@ -40,8 +41,37 @@ fn shell(folder: &Path, line: &str) -> Command {
     command
 }
 
+/// A shop, in SQL that every database speaks: products that have a title and tags.
+const SHOP: &str = "
+    create table product (id integer primary key, title text not null, price decimal(10,2));
+    create table tags (id integer primary key, name text not null);
+    create table product_tags (product_id integer references product (id), tag_id integer references tags (id),
+                               primary key (product_id, tag_id));
+    insert into product values (1, 'A folding bicycle', 10), (2, 'A bicycle', 20), (3, 'A chair', 30);
+    insert into tags values (1, 'city'), (2, 'small');
+    insert into product_tags values (1, 1), (1, 2), (2, 1), (3, 2);";
+
 #[test]
 fn your_own_database_in_five_minutes() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Connection::open(folder.path().join("shop.db")).unwrap();
+    five_minutes(folder.path(), "sqlite:shop.db", &|script| {
+        database.execute_batch(script).unwrap();
+    });
+}
+
+#[test]
+fn your_own_postgres_in_five_minutes() {
+    if postgres::or_skip("the first five minutes with Postgres").is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let database = postgres::Server::shared().database("five_minutes");
+    five_minutes(folder.path(), &database.url(), &|script| database.execute(script));
+}
+
+/// What the README says to do, with the database at this address. `execute` runs statements in it.
+fn five_minutes(folder: &Path, url: &str, execute: &dyn Fn(&str)) {
     let [commands, search] = blocks("## Your own database in five minutes", "sh")[..] else {
         panic!("two blocks")
     };
@@ -52,24 +82,11 @@ fn your_own_database_in_five_minutes() {
     let [init, check, serve] = lines[..] else {
         panic!("three commands: {lines:?}")
     };
-    assert!(init.contains("> instep.toml") && serve.starts_with("instep serve "));
-
-    // Any shop with products that have a title and tags.
-    let folder = tempfile::tempdir().unwrap();
-    let database = Connection::open(folder.path().join("shop.db")).unwrap();
-    database
-        .execute_batch(
-            "create table product (id integer primary key, title text not null, price decimal(10,2));
-             create table tags (id integer primary key, name text not null);
-             create table product_tags (product_id integer references product (id), tag_id integer references tags (id),
-                                        primary key (product_id, tag_id));
-             insert into product values (1, 'A folding bicycle', 10), (2, 'A bicycle', 20), (3, 'A chair', 30);
-             insert into tags values (1, 'city'), (2, 'small');
-             insert into product_tags values (1, 1), (1, 2), (2, 1), (3, 2);",
-        )
-        .unwrap();
+    assert!(init.contains(" sqlite:shop.db > instep.toml") && serve.starts_with("instep serve "));
+    let init = &init.replacen("sqlite:shop.db", url, 1);
+    execute(SHOP);
     for line in [init, check] {
-        let output = shell(folder.path(), line).output().unwrap();
+        let output = shell(folder, line).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(
             output.status.success(),
@@ -81,7 +98,7 @@ fn your_own_database_in_five_minutes() {
     // The port alone is another one: several tests run at once. The shell makes way for the process, so that it is killed.
     let serve = serve.split('#').next().unwrap().trim();
     let server = Server::start(shell(
-        folder.path(),
+        folder,
         &format!("exec {serve} --json --listen 127.0.0.1:0"),
     ));
 
@@ -127,9 +144,7 @@ fn your_own_database_in_five_minutes() {
 
     // Change a row with any program and search again.
     let changed = std::time::Instant::now();
-    database
-        .execute("update product set title = 'A folding chair' where id = 3", [])
-        .unwrap();
+    execute("update product set title = 'A folding chair' where id = 3");
     eventually("the changed row to be found", Duration::from_secs(10), || {
         titles(&found()).contains(&"A folding chair".to_owned())
     });
@@ -141,7 +156,7 @@ fn your_own_database_in_five_minutes() {
         "instep config print",
     ] {
         assert!(README.contains(&format!("`{line}`")), "{line} is in the README");
-        let output = shell(folder.path(), line).output().unwrap();
+        let output = shell(folder, line).output().unwrap();
         assert!(
             output.status.success() && !output.stdout.is_empty(),
             "{line}: {}",
@@ -149,7 +164,7 @@ fn your_own_database_in_five_minutes() {
         );
     }
     assert_eq!(server.stop(), Some(0));
-    let output = shell(folder.path(), "instep sync --once").output().unwrap();
+    let output = shell(folder, "instep sync --once").output().unwrap();
     assert!(
         output.status.success(),
         "{}",

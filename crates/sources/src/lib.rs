@@ -4,6 +4,8 @@
 //! A source delivers every committed change of a followed table at least once, reads rows in one snapshot, and
 //! enumerates keys. It never writes the user's tables. What a change means for documents is left to the router.
 
+pub mod postgres;
 pub mod sqlite;
 
+pub use postgres::{PostgresOptions, PostgresSource};
 pub use sqlite::SqliteSource;

@@ -26,7 +26,8 @@ use async_trait::async_trait;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use instep_core::{
-    ChangeFeed, Error, Finding, Position, Result, RowReader, Source, SourceName, TableSchema, Watched,
+    ChangeFeed, Error, Finding, Former, Means, Position, Result, RowReader, Source, SourceName, TableSchema,
+    Watched,
 };
 
 use self::schema::Schema;
@@ -99,6 +100,15 @@ impl Source for SqliteSource {
         let database = self.database.clone();
         let watched = watched.to_vec();
         blocking(move || check::check(&database, &watched)).await
+    }
+
+    async fn former(&self, watched: &[Watched]) -> Result<Vec<Former>> {
+        let by_triggers = |watched: &Watched| Former {
+            table: watched.table.clone(),
+            means: Means::Brought("triggers".into()),
+            cheaper: None,
+        };
+        Ok(watched.iter().map(by_triggers).collect())
     }
 }
 

@@ -10,6 +10,8 @@ mod failure;
 mod file;
 mod number;
 mod read;
+mod reads;
+mod row_key;
 mod scans;
 mod sets;
 mod settle;
@@ -21,8 +23,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use instep_core::{
-    Appended, ChangeLog, CollectionName, DocKey, Entry, FanOut, Owned, Position, Result, Scan, Seq, SetName,
-    SetState, SetStatus, Settlement, SourceName, Ticket, Touch, Trouble,
+    Appended, ChangeLog, CollectionName, DocKey, FanOut, Owned, Position, Result, Scan, Seq, SetName,
+    SetState, SetStatus, Settlement, SourceName, Taken, Touch, Trouble,
 };
 
 use thread::{Desk, Thread};
@@ -123,13 +125,13 @@ impl ChangeLog for SqliteLog {
         self.writer.call(write).await
     }
 
-    async fn take(&self, set: &Owned, after: Seq, n: usize) -> Result<(Ticket, Vec<Entry>)> {
+    async fn take(&self, set: &Owned, after: Seq, n: usize) -> Result<Taken> {
         let set = set.clone();
         let write = move |desk: &mut Desk| sets::take(desk, &set, after, n);
         self.writer.call(write).await
     }
 
-    async fn settle(&self, set: &Owned, done: &Settlement) -> Result<()> {
+    async fn settle(&self, set: &Owned, done: &Settlement) -> Result<Appended> {
         let (set, done) = (set.clone(), done.clone());
         let write = move |desk: &mut Desk| settle::settle(&desk.conn, &set, &done);
         self.writer.call(write).await

@@ -79,7 +79,7 @@ fn a_writer_until_killed() {
 
 /// Builds some entries after the position: two of three are indexed, one is a dead letter.
 async fn pass(log: &SqliteLog, owned: &Owned, position: u64) -> u64 {
-    let (_, entries) = log.take(owned, Seq(position), 5).await.unwrap();
+    let entries = log.take(owned, Seq(position), 5).await.unwrap().entries;
     let Some(last) = entries.last() else {
         return position;
     };
@@ -200,7 +200,11 @@ fn what_was_acknowledged_survives_kill_9() {
             }
             last.retain(|_, number| *number > status.position.0);
             let owned = log.own(&"a".into(), "parent").await.unwrap();
-            let (_, entries) = log.take(&owned, status.position, usize::MAX).await.unwrap();
+            let entries = log
+                .take(&owned, status.position, usize::MAX)
+                .await
+                .unwrap()
+                .entries;
             let entries: std::collections::BTreeMap<_, _> = entries
                 .into_iter()
                 .map(|entry| (entry.key, entry.seq.0))

@@ -1,9 +1,10 @@
-//! The store's tests: the conformance suite, refused files, and kill -9.
+//! The store's tests: the conformance suite, refused files, kill -9, and recorded reads in the file.
 
 #![allow(clippy::unwrap_used)] // a test fails by panicking
 
 mod files;
 mod kill;
+mod reads;
 mod speed;
 mod state;
 

@@ -39,7 +39,7 @@ fn speed() {
         let (mut position, mut taking, mut settling) = (Seq(0), Vec::new(), Vec::new());
         loop {
             let started = Instant::now();
-            let (_, entries) = log.take(&owned, position, BATCH).await.unwrap();
+            let entries = log.take(&owned, position, BATCH).await.unwrap().entries;
             taking.push(started.elapsed());
             let Some(last) = entries.last() else { break };
             position = last.seq;

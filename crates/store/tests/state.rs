@@ -58,7 +58,7 @@ async fn beside_an_owner_touches_can_be_appended() {
         .append(&"s".into(), None, &[Touch::Document(key.clone())])
         .await
         .unwrap();
-    let (_, entries) = owner.take(&owned, owned.position, 10).await.unwrap();
+    let entries = owner.take(&owned, owned.position, 10).await.unwrap().entries;
     assert_eq!(entries.iter().map(|entry| &entry.key).collect::<Vec<_>>(), [&key]);
     assert_eq!(guest.status().await.unwrap()[0].pending, 1);
 }

@@ -1,4 +1,4 @@
-//! One batch on its way: building its documents, then writing them. Each is one task without access to the owner's
+//! One batch on its way: building its documents, writing them, settling. Each is one task without access to the owner's
 //! bookkeeping; what they return is judged by the owner.
 
 use std::sync::Arc;
@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use instep_core::{
     Applied, Builder, Built, ChangeLog, CollectionName, DocId, DocKey, Document, Engine, Error, Fault,
-    IndexName, Outcome, Owned, Result, Seq, Ticket, Trouble, Write,
+    IndexName, Outcome, Owned, Reads, Result, RowKey, Seq, Settlement, Ticket, Trouble, Write,
 };
 use tokio::time::Instant;
 
+use crate::backoff::Backoff;
 use crate::flight::{Job, Lane};
 use crate::metrics;
 use crate::signal::SignalledLog;
@@ -29,7 +30,12 @@ pub(crate) struct Route {
     pub(crate) collection: CollectionName,
     pub(crate) index: IndexName,
     pub(crate) ticket: Ticket,
+    /// [`instep_core::Taken::rows`], drawn with the ticket.
+    pub(crate) rows: u64,
 }
+
+/// About what one recorded row takes in memory.
+const READ: usize = 100;
 
 /// A batch whose documents are built.
 #[derive(Debug)]
@@ -152,6 +158,7 @@ pub(crate) async fn build(
     jobs: Vec<Job>,
 ) -> Result<BuiltBatch, Box<FailedBatch>> {
     let ids: Vec<DocId> = jobs.iter().map(|job| job.key.id.clone()).collect();
+    let records = context.builder.records(&route.collection);
     let started = Instant::now();
     let built = context.builder.build(&route.collection, &ids).await;
     metrics::phase(&context.owned.set, "build", started.elapsed());
@@ -174,25 +181,20 @@ pub(crate) async fn build(
     };
     let mut bytes = 0;
     let mut items = Vec::with_capacity(jobs.len());
-    for (job, built) in jobs.into_iter().zip(built) {
-        let fate = match built {
-            Built::Document(_) if !job.wanted.write => Fate::Keep,
-            Built::Document(document) => {
-                bytes += document.source.len();
-                Fate::Put(document)
+    for (mut job, built) in jobs.into_iter().zip(built) {
+        let (fate, rows) = judge_built(built, job.wanted.write);
+        if let Fate::Put(document) = &fate {
+            bytes += document.source.len();
+        }
+        let rows = rows.filter(|rows: &Vec<RowKey>| records || !rows.is_empty());
+        job.reads = rows.map(|rows| {
+            bytes += rows.len() * READ;
+            Reads {
+                key: job.key.clone(),
+                since: route.rows,
+                rows,
             }
-            Built::Gone => Fate::Delete,
-            Built::Rejected(error) => match error.fault() {
-                Fault::Transient => Fate::Later(Failure::of(&error)),
-                Fault::Poison
-                | Fault::Fatal
-                | Fault::Invalid
-                | Fault::Unauthenticated
-                | Fault::Denied
-                | Fault::NotFound
-                | Fault::Conflict => Fate::Bury(Failure::of(&error)),
-            },
-        };
+        });
         items.push((job, fate));
     }
     let failures = items.iter_mut().filter_map(|(job, fate)| match fate {
@@ -206,6 +208,26 @@ pub(crate) async fn build(
             items.into_iter().map(|(job, _)| job).collect(),
             error,
         )),
+    }
+}
+
+/// What is to be done for a document, and the rows it read, where they replace what was recorded before.
+fn judge_built(built: Built, write: bool) -> (Fate, Option<Vec<RowKey>>) {
+    match built {
+        // What the engine holds was built before, and is not replaced: neither is what that build read.
+        Built::Document(..) if !write => (Fate::Keep, None),
+        Built::Document(document, rows) => (Fate::Put(document), Some(rows)),
+        Built::Gone => (Fate::Delete, Some(Vec::new())),
+        Built::Rejected(error, rows) => match error.fault() {
+            Fault::Transient => (Fate::Later(Failure::of(&error)), Some(rows)),
+            Fault::Poison
+            | Fault::Fatal
+            | Fault::Invalid
+            | Fault::Unauthenticated
+            | Fault::Denied
+            | Fault::NotFound
+            | Fault::Conflict => (Fate::Bury(Failure::of(&error)), Some(rows)),
+        },
     }
 }
 
@@ -326,6 +348,23 @@ fn judge(hope: Verdict, outcome: Option<Applied>) -> Verdict {
     }
 }
 
+/// Makes a settlement durable. The same one is repeated until the log has it or refuses it.
+pub(crate) async fn settle(context: &Context, settlement: Settlement, mut backoff: Backoff) -> Result<()> {
+    let started = Instant::now();
+    loop {
+        match context.log.settle(&context.owned, &settlement).await {
+            Err(error) if error.is_transient() => {
+                tracing::warn!(set = %context.owned.set, code = error.code(), "settling waits: {error}");
+                tokio::time::sleep(backoff.next()).await;
+            }
+            settled => {
+                metrics::phase(&context.owned.set, "settle", started.elapsed());
+                return settled.map(drop);
+            }
+        }
+    }
+}
+
 /// Adds to failures what the log knows of the documents.
 async fn look_up(context: &Context, failures: Vec<(&DocKey, &mut Failure)>) -> Result<()> {
     if failures.is_empty() {
@@ -352,10 +391,11 @@ async fn explain(context: &Context, route: &Route, superseded: &[DocId]) -> Resu
     if highest <= route.ticket {
         return Ok(());
     }
-    let (next, _) = context
+    let next = context
         .log
         .take(&context.owned, context.owned.position, 0)
-        .await?;
+        .await?
+        .ticket;
     if highest <= next {
         return Ok(());
     }
@@ -366,4 +406,50 @@ async fn explain(context: &Context, route: &Route, superseded: &[DocId]) -> Resu
     Err(Error::fatal("ticket_behind", message).with_remedy(
         "the state file is older than the index: index into a new set, or restore the newer state file",
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use instep_core::{Key, Language, Readers, Value};
+
+    use super::*;
+
+    fn rows() -> Vec<RowKey> {
+        vec![RowKey {
+            table: "part".into(),
+            key: Key::new([Value::Int(1)]),
+        }]
+    }
+
+    fn document() -> Built {
+        let document = Document {
+            id: DocId::naming(&Key::new([Value::Int(1)])),
+            language: Language::unspecified(),
+            readers: Readers::Public,
+            source: "{}".into(),
+        };
+        Built::Document(document, rows())
+    }
+
+    /// A row that has just left the document would no longer lead to the older state that the engine still holds.
+    #[test]
+    fn a_document_that_is_not_written_keeps_what_is_on_record() {
+        assert!(matches!(judge_built(document(), false), (Fate::Keep, None)));
+        let (fate, read) = judge_built(document(), true);
+        assert!(matches!(fate, Fate::Put(_)) && read == Some(rows()));
+    }
+
+    #[test]
+    fn what_is_gone_read_nothing_and_what_is_rejected_did() {
+        for write in [true, false] {
+            let (fate, read) = judge_built(Built::Gone, write);
+            assert!(matches!(fate, Fate::Delete) && read == Some(Vec::new()));
+            let poison = Built::Rejected(Error::poison("misfit", "does not fit"), rows());
+            let (fate, read) = judge_built(poison, write);
+            assert!(matches!(fate, Fate::Bury(_)) && read == Some(rows()));
+            let busy = Built::Rejected(Error::transient("busy", "not now"), rows());
+            let (fate, read) = judge_built(busy, write);
+            assert!(matches!(fate, Fate::Later(_)) && read == Some(rows()));
+        }
+    }
 }

@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use instep_core::{CollectionName, DocKey, Entry, Outcome, Scan, Seq, Settlement, Trouble};
+use instep_core::{CollectionName, DocKey, Entry, Outcome, Reads, Scan, Seq, Settlement, Trouble};
 use tokio::time::Instant;
 
 /// A part of a scan that is finished as a whole.
@@ -76,6 +76,8 @@ impl Wanted {
 pub(crate) struct Job {
     pub(crate) key: DocKey,
     pub(crate) wanted: Wanted,
+    /// What it read, once it is built and where reads are recorded.
+    pub(crate) reads: Option<Reads>,
 }
 
 /// What became of a job.
@@ -87,6 +89,8 @@ pub(crate) enum Landing {
     Kept,
     /// A retry or a dead letter. Its `seq` is filled in here when an entry stands behind the job.
     Trouble(Trouble),
+    /// Not built, and not to be: a scan that was begun for it, durably, finds it. Nothing is known of it now.
+    Left,
     /// Build it again, not before this moment.
     Again {
         at: Instant,
@@ -110,12 +114,24 @@ struct Doc {
     parked: Option<Wanted>,
 }
 
+/// How a document's turn ended.
+enum Ended {
+    /// With what is to be settled of it; `None`: it is there, and nobody wanted it written.
+    Built(Option<Result<Outcome, Trouble>>),
+    Left,
+}
+
 #[derive(Debug)]
 struct Finished {
     key: DocKey,
     outcome: Outcome,
     trouble: Option<Trouble>,
+    /// The document was not built: what is known of it stands.
+    left: bool,
 }
+
+/// So many rows on record make a settlement of their own.
+const READS: usize = 10_000;
 
 /// Everything a set's owner has under way.
 #[derive(Debug)]
@@ -134,6 +150,10 @@ pub(crate) struct Flight {
     /// Results without a number, in order, since the last settlement.
     loose: Vec<(DocKey, Result<Outcome, Trouble>)>,
     scanned: u64,
+    /// What the latest build of each document read, since the last settlement.
+    reads: HashMap<DocKey, Reads>,
+    /// How many rows these are.
+    reads_rows: usize,
     /// Settlements so far.
     settlements: u64,
     chunks: HashMap<ChunkId, usize>,
@@ -159,6 +179,8 @@ impl Flight {
             held: HashMap::new(),
             loose: Vec::new(),
             scanned: 0,
+            reads: HashMap::new(),
+            reads_rows: 0,
             settlements: 0,
             chunks: HashMap::new(),
             next_chunk: 0,
@@ -351,6 +373,7 @@ impl Flight {
             jobs.push(Job {
                 wanted: doc.wanted.clone(),
                 key,
+                reads: None,
             });
             if alone {
                 break;
@@ -363,7 +386,9 @@ impl Flight {
     }
 
     /// A job has ended. What was parked behind it is ready now.
-    pub(crate) fn land(&mut self, key: &DocKey, landing: Landing) {
+    pub(crate) fn land(&mut self, job: Job, landing: Landing) {
+        let Job { key, reads, .. } = job;
+        let key = &key;
         let doc = self.docs.get_mut(key).expect("only what flies lands");
         assert!(doc.state == State::Flying, "only what flies lands");
         let parked = doc.parked.take();
@@ -371,6 +396,12 @@ impl Flight {
             Landing::Fine(outcome) => Some(Ok(outcome)),
             Landing::Trouble(trouble) => Some(Err(trouble)),
             Landing::Kept => None,
+            Landing::Left => {
+                let wanted = std::mem::take(&mut doc.wanted);
+                self.leave(key, parked);
+                self.finish(key, wanted, Ended::Left);
+                return;
+            }
             Landing::Again {
                 at,
                 attempts,
@@ -389,20 +420,29 @@ impl Flight {
             }
         };
         let wanted = std::mem::take(&mut doc.wanted);
-        match parked {
-            Some(parked) => {
-                let lane = parked.lane();
-                (doc.state, doc.wanted) = (State::Ready, parked);
-                self.enqueue(lane, key.clone());
-            }
-            None => {
-                self.docs.remove(key);
+        if let Some(reads) = reads {
+            self.reads_rows += reads.rows.len();
+            if let Some(former) = self.reads.insert(key.clone(), reads) {
+                self.reads_rows -= former.rows.len();
             }
         }
-        self.finish(key, wanted, result);
+        self.leave(key, parked);
+        self.finish(key, wanted, Ended::Built(result));
     }
 
-    fn finish(&mut self, key: &DocKey, wanted: Wanted, result: Option<Result<Outcome, Trouble>>) {
+    /// The document's build is over; what was parked behind it is next.
+    fn leave(&mut self, key: &DocKey, parked: Option<Wanted>) {
+        let Some(parked) = parked else {
+            self.docs.remove(key);
+            return;
+        };
+        let lane = parked.lane();
+        let doc = self.docs.get_mut(key).expect("it has just landed");
+        (doc.state, doc.wanted) = (State::Ready, parked);
+        self.enqueue(lane, key.clone());
+    }
+
+    fn finish(&mut self, key: &DocKey, wanted: Wanted, ended: Ended) {
         for chunk in wanted.chunks {
             if let Some(left) = self.chunks.get_mut(&chunk) {
                 *left -= 1;
@@ -412,25 +452,28 @@ impl Flight {
             }
         }
         let Some(seq) = wanted.seq else {
-            self.scanned += 1;
-            if let Some(result) = result {
-                self.finish_loose(key, result);
+            if let Ended::Built(result) = ended {
+                self.scanned += 1;
+                if let Some(result) = result {
+                    self.finish_loose(key, result);
+                }
             }
             return;
         };
-        let result = result.unwrap_or(Ok(Outcome::Indexed));
         self.unfinished.remove(&seq);
-        let finished = match result {
-            Ok(outcome) => Finished {
-                key: key.clone(),
-                outcome,
-                trouble: None,
-            },
-            Err(trouble) => Finished {
-                key: key.clone(),
-                outcome: outcome_of(&trouble),
-                trouble: Some(Trouble { seq, ..trouble }),
-            },
+        let (outcome, trouble, left) = match ended {
+            Ended::Left => (Outcome::Superseded, None, true),
+            Ended::Built(None) => (Outcome::Indexed, None, false),
+            Ended::Built(Some(Ok(outcome))) => (outcome, None, false),
+            Ended::Built(Some(Err(trouble))) => {
+                (outcome_of(&trouble), Some(Trouble { seq, ..trouble }), false)
+            }
+        };
+        let finished = Finished {
+            key: key.clone(),
+            outcome,
+            trouble,
+            left,
         };
         self.finished.insert(seq, finished);
         self.held.insert(key.clone(), seq);
@@ -444,10 +487,10 @@ impl Flight {
             .and_then(|seq| Some((*seq, self.finished.get_mut(seq)?)));
         match (held, result) {
             // `dead` without a trouble says that a later build ended it.
-            (Some((_, finished)), Ok(_)) => finished.trouble = None,
+            (Some((_, finished)), Ok(_)) => (finished.trouble, finished.left) = (None, false),
             (Some((seq, finished)), Err(trouble)) => {
                 finished.outcome = outcome_of(&trouble);
-                finished.trouble = Some(Trouble { seq, ..trouble });
+                (finished.trouble, finished.left) = (Some(Trouble { seq, ..trouble }), false);
             }
             (None, result) => self.loose.push((key.clone(), result)),
         }
@@ -482,7 +525,8 @@ impl Flight {
             Some(lowest) => Seq(lowest.0 - 1),
             None => self.cursor,
         };
-        if position == self.position && self.loose.is_empty() && self.scanned == 0 && scans.is_empty() {
+        let nothing_is_built = self.loose.is_empty() && self.scanned == 0 && self.reads_rows < READS;
+        if position == self.position && nothing_is_built && scans.is_empty() {
             return None;
         }
         self.position = position;
@@ -495,6 +539,9 @@ impl Flight {
                 self.held.remove(&finished.key);
             }
             passed.push((seq, finished.outcome));
+            if finished.left {
+                continue;
+            }
             match (finished.trouble, finished.outcome) {
                 (Some(trouble), _) => {
                     self.troubled = true;
@@ -514,12 +561,14 @@ impl Flight {
             }
         }
         self.settlements += 1;
+        self.reads_rows = 0;
         let mut settlement = Settlement {
             number: self.settlements,
             position,
             passed,
             scans,
             scanned: std::mem::take(&mut self.scanned),
+            reads: self.reads.drain().map(|(_, reads)| reads).collect(),
             ..Settlement::default()
         };
         for (key, result) in results {

@@ -2,7 +2,8 @@
 //!
 //! Touches are appended in the feed's order. What fails for a moment is tried again by following anew from the durable
 //! position: changes are delivered at least once, and touching a document twice is harmless. A failure that a person
-//! must mend halts this source alone.
+//! must mend halts this source alone; it follows again once its position was forgotten, by which that person says that
+//! it is mended.
 
 use std::future::Future;
 use std::pin::pin;
@@ -11,11 +12,13 @@ use std::task::Poll;
 use std::time::Duration;
 
 use instep_core::{
-    Builder, ChangeBatch, ChangeFeed, ChangeLog, CollectionName, Error, Result, ResultExt, Source,
+    Builder, ChangeBatch, ChangeFeed, ChangeLog, CollectionName, Error, Position, Result, ResultExt, Source,
     SourceName, Touch, Watched,
 };
 use tokio::sync::watch;
+use tokio::time::Instant;
 
+use crate::assemble::Assembler;
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::metrics;
@@ -26,6 +29,10 @@ use crate::status::{Problem, Shutdown, SourceState, SourceStatus, stopped};
 const CHANGES: usize = 4_000;
 /// Touches in one append.
 const TOUCHES: usize = 10_000;
+/// How often to look what the source waits for, and whether the position of a halted one was forgotten.
+const LOOK: Duration = Duration::from_secs(1);
+/// How often a source is tried again that halted before it was ever followed: there is no position to forget.
+const NEVER_FOLLOWED: Duration = Duration::from_secs(30);
 
 /// A source to follow.
 #[derive(Clone)]
@@ -48,6 +55,9 @@ pub struct Follower {
     clock: Arc<dyn Clock>,
     status: watch::Sender<SourceStatus>,
     backoff: Backoff,
+    assembler: Option<Arc<Assembler>>,
+    /// It followed before, in this process: scans may have begun under that.
+    followed: bool,
 }
 
 impl Follower {
@@ -68,7 +78,25 @@ impl Follower {
             clock,
             status,
             backoff,
+            assembler: None,
+            followed: false,
         }
+    }
+
+    /// The same follower; whenever it starts to follow, the assembler learns how former values become known
+    /// ([`Assembler::learn`]). To be given wherever the builder is an assembler.
+    #[must_use]
+    pub fn learning(mut self, assembler: Arc<Assembler>) -> Self {
+        self.assembler = Some(assembler);
+        self
+    }
+
+    /// The same follower, in a process in which another one has followed this source before: scans may have begun under
+    /// that.
+    #[must_use]
+    pub fn after_another(mut self) -> Self {
+        self.followed = true;
+        self
     }
 
     /// What it is doing, from now on.
@@ -76,18 +104,31 @@ impl Follower {
         self.status.subscribe()
     }
 
-    /// Follows until it is told to stop, or a failure halts it: the status says which.
+    /// Follows until it is told to stop. A failure that a person must mend halts it until its position is forgotten: the
+    /// status says so.
     pub async fn run(mut self, mut shutdown: Shutdown) {
         let name = self.definition.name.clone();
+        let mut halted: Option<Problem> = None;
         loop {
             let failed = tokio::select! {
                 () = stopped(&mut shutdown) => break,
                 failed = self.follow() => failed,
             };
             metrics::source_up(&name, false);
+            self.status
+                .send_if_modified(|status| status.waiting.take().is_some());
             if !failed.is_transient() {
-                tracing::error!(source = %name, code = failed.code(), "the source is halted: {}", Problem::of(&failed).line());
-                return self.enter(SourceState::Halted, Some(&failed));
+                let problem = Problem::of(&failed);
+                if halted.as_ref() != Some(&problem) {
+                    tracing::error!(source = %name, code = failed.code(), "the source is halted: {}", problem.line());
+                }
+                halted = Some(problem);
+                self.enter(SourceState::Halted, Some(&failed));
+                tokio::select! {
+                    () = stopped(&mut shutdown) => return,
+                    was_known = self.forgotten() => halted = halted.filter(|_| !was_known),
+                }
+                continue;
             }
             self.enter(SourceState::BackingOff, Some(&failed));
             let wait = self.backoff.next();
@@ -99,6 +140,28 @@ impl Follower {
         }
         metrics::source_up(&name, false);
         self.enter(SourceState::Stopped, None);
+    }
+
+    /// Waits until the position of this source is forgotten. Where none is known, following from the beginning can
+    /// harm nothing: that is tried now and then. Returns whether one was known.
+    async fn forgotten(&self) -> bool {
+        let name = &self.definition.name;
+        let mut was_known = false;
+        let mut looks = 0;
+        loop {
+            looks += 1;
+            tokio::time::sleep(LOOK).await;
+            match self.log.position(name).await {
+                Ok(Some(_)) => was_known = true,
+                Ok(None) if was_known => {
+                    tracing::info!(source = %name, "the position was forgotten: the source is followed again");
+                    return true;
+                }
+                Ok(None) if LOOK * looks >= NEVER_FOLLOWED => return false,
+                Ok(None) => {}
+                Err(error) => tracing::warn!(source = %name, "the position cannot be read: {error}"),
+            }
+        }
     }
 
     fn enter(&self, state: SourceState, error: Option<&Error>) {
@@ -129,13 +192,20 @@ impl Follower {
             ..
         } = self.definition.clone();
         let from = self.log.position(&name).await?;
-        let mut feed = source
-            .follow(&watched, from.as_ref())
+        if let Some(assembler) = &self.assembler {
+            let learned = assembler.learn(&name, &*self.log).await;
+            learned.context(|| format!("asking source `{name}` for its tables"))?;
+        }
+        let mut look = Instant::now() + LOOK;
+        let mut feed = self
+            .watching(&mut look, source.follow(&watched, from.as_ref()))
             .await
             .context(|| format!("following source `{name}`"))?;
         if from.is_none() {
             self.scan_again().await?;
         }
+        self.followed = true;
+        let mut appended = from.clone();
         self.status
             .send_modify(|status| (status.captured, status.position) = (true, from));
         self.log.poke();
@@ -145,7 +215,7 @@ impl Follower {
                 Some(batch) => batch?,
                 None => {
                     self.enter(SourceState::Waiting, None);
-                    feed.next().await?
+                    self.watching(&mut look, feed.next()).await?
                 }
             };
             self.enter(SourceState::Working, None);
@@ -157,18 +227,40 @@ impl Follower {
                 batch.upto = more.upto;
                 batch.committed_ms = more.committed_ms.or(batch.committed_ms);
             }
-            self.handle(&mut *feed, batch).await?;
+            self.handle(&mut *feed, batch, &mut appended).await?;
             self.backoff.reset();
         }
     }
 
+    /// Waits for something of the source, and shows what the source itself waits for meanwhile. `look`: when to look
+    /// next.
+    async fn watching<T>(&self, look: &mut Instant, waited: impl Future<Output = T>) -> T {
+        let mut waited = pin!(waited);
+        loop {
+            tokio::select! {
+                done = &mut waited => return done,
+                () = tokio::time::sleep_until(*look) => {
+                    *look = Instant::now() + LOOK;
+                    let waiting = self.definition.source.waiting().map(Problem::found);
+                    self.status.send_if_modified(|status| {
+                        let differs = status.waiting != waiting;
+                        status.waiting = waiting;
+                        differs
+                    });
+                }
+            }
+        }
+    }
+
     /// Nothing is known of where this source was followed to: what was scanned before following began anew may have
-    /// changed since. On the very first start there is nothing scanned.
+    /// changed since. On the very first start there is nothing scanned; later, also a scan that has come nowhere yet may
+    /// have read keys.
     async fn scan_again(&self) -> Result<()> {
         let sets = self.log.status().await?;
         let begun = |name: &&CollectionName| {
             let mut scans = sets.iter().flat_map(|set| &set.scans);
-            scans.any(|scan| scan.collection == **name && (scan.finished || scan.after.is_some()))
+            self.followed
+                || scans.any(|scan| scan.collection == **name && (scan.finished || scan.after.is_some()))
         };
         let scans: Vec<_> = self
             .definition
@@ -185,7 +277,13 @@ impl Follower {
         Ok(())
     }
 
-    async fn handle(&self, feed: &mut dyn ChangeFeed, batch: ChangeBatch) -> Result<()> {
+    /// `appended`: the position that the log holds.
+    async fn handle(
+        &self,
+        feed: &mut dyn ChangeFeed,
+        batch: ChangeBatch,
+        appended: &mut Option<Position>,
+    ) -> Result<()> {
         let ChangeBatch {
             changes,
             upto,
@@ -202,7 +300,11 @@ impl Follower {
             self.log.append(name, None, part).await?;
             rest = others;
         }
-        self.log.append(name, Some(&upto), rest).await?;
+        // A keep-alive, or a part of a large transaction that touches nothing: the log knows it all.
+        if !rest.is_empty() || appended.as_ref() != Some(&upto) {
+            self.log.append(name, Some(&upto), rest).await?;
+            *appended = Some(upto.clone());
+        }
         feed.acknowledge(&upto).await?;
         let now = self.clock.now_ms();
         if let Some(committed_ms) = committed_ms.filter(|_| !changes.is_empty()) {

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::signal::SignalledLog;
-use crate::status::{Activity, Problem, Shutdown, SourceStatus, stopped};
+use crate::status::{Activity, Problem, Shutdown, SourceStatus, halt_memo, stopped};
 use crate::tenure::{Stop, Tenure};
 
 /// A set to index: where, and what.
@@ -56,6 +56,8 @@ pub struct IndexerOptions {
     pub retry: (Duration, Duration),
     /// How long a call of the engine may take; also after which a delete of unknown outcome is repeated.
     pub deadline: Duration,
+    /// How long a collection may fail because the source does not fit its definition, before it halts.
+    pub grace: Duration,
     /// How often to look for what other processes wrote.
     pub poll: Duration,
     /// How long to finish what is under way when told to stop.
@@ -75,6 +77,7 @@ impl Default for IndexerOptions {
             backoff: (Duration::from_millis(100), Duration::from_secs(30)),
             retry: (Duration::from_secs(1), Duration::from_secs(300)),
             deadline: Duration::from_secs(120),
+            grace: Duration::from_secs(10),
             poll: Duration::from_secs(1),
             drain: Duration::from_secs(10),
             seed: 0,
@@ -166,8 +169,10 @@ impl Indexer {
                 Ok(stop) => stop,
                 Err(error) => Stop::of(error),
             };
-            self.activity
-                .send_modify(|activity| (activity.working, activity.in_flight) = (false, 0));
+            self.activity.send_modify(|activity| {
+                (activity.working, activity.in_flight) = (false, 0);
+                activity.halted.clear();
+            });
             match stop {
                 Stop::Shutdown => return Ok(()),
                 Stop::NotFollowing => {}
@@ -274,6 +279,20 @@ impl Indexer {
                 () = stopped(shutdown) => return,
             }
         }
+    }
+
+    /// Writes down that a collection is halted, and why, or that it is not; nothing where that is what is written.
+    pub(crate) async fn write_halt(
+        &self,
+        collection: &CollectionName,
+        problem: Option<&Problem>,
+    ) -> Result<()> {
+        let name = halt_memo(&self.set, collection);
+        let text = problem.map(|problem| serde_json::to_string(problem).expect("a problem is JSON"));
+        if self.log.memo(&name).await? != text {
+            self.log.set_memo(&name, text.as_deref()).await?;
+        }
+        Ok(())
     }
 
     pub(crate) fn report(&self, error: Option<&Error>) {

@@ -4,6 +4,7 @@
 //! documents from the log, builds them, applies them to an engine, and settles. This crate names no engine and no
 //! database: it sees the traits of `instep-core` alone.
 
+mod alike;
 mod assemble;
 mod backoff;
 mod batch;
@@ -13,8 +14,10 @@ mod convert;
 mod expand;
 mod flight;
 mod follow;
+mod health;
 mod indexer;
 mod json;
+mod known;
 mod load;
 pub mod metrics;
 mod null;
@@ -34,7 +37,7 @@ pub use expand::Expander;
 pub use follow::{Follower, SourceDefinition};
 pub use indexer::{Indexer, IndexerOptions, SetDefinition};
 pub use null::NullEngine;
-pub use once::{CaughtUp, caught_up};
+pub use once::{CaughtUp, Drained, caught_up, halted_collections};
 pub use signal::SignalledLog;
-pub use status::{Activity, Problem, Shutdown, SourceState, SourceStatus};
+pub use status::{Activity, HaltedCollection, Problem, Shutdown, SourceState, SourceStatus};
 pub use verify::{Difference, DifferenceKind, Verified, Verify, VerifyOptions};

@@ -4,8 +4,10 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
-use instep_core::{Error, Fetch, Node, NodeId, Result, ResultExt, Rows, Snapshot, Value};
+use instep_core::{Error, Fetch, Key, Node, NodeId, Result, ResultExt, RowKey, Rows, Snapshot, Value};
 
+use crate::alike::canonical;
+use crate::known::RecordedNodes;
 use crate::plan::{Chain, NodeFetch, Plan};
 
 /// The rows of a batch, linked: from a row of a node to the rows of its children.
@@ -27,11 +29,13 @@ struct Linked {
 
 impl Loaded {
     /// Reads the root rows with these distinct keys and everything joined to them. NULL joins nothing. A node of the
-    /// tree is read once; not at all where nothing is to be joined.
+    /// tree is read once; not at all where nothing is to be joined. `caseless`: for each node and each pair of its join,
+    /// whether it ignores case.
     pub(crate) async fn read(
         plan: &Plan,
         snapshot: &mut dyn Snapshot,
         keys: Vec<Vec<Value>>,
+        caseless: &[Vec<bool>],
     ) -> Result<Loaded> {
         let root = &plan.collection.nodes[0];
         let rows = fetch(snapshot, root, &plan.fetches[0], root.key.clone(), keys).await?;
@@ -39,14 +43,15 @@ impl Loaded {
             rows,
             ..Linked::default()
         }];
-        for (node, wanted) in plan.collection.nodes.iter().zip(&plan.fetches).skip(1) {
+        let joined = plan.collection.nodes.iter().zip(&plan.fetches).zip(caseless);
+        for ((node, wanted), caseless) in joined.skip(1) {
             let parent = node.parent.expect("only the root has no parent");
-            let (joined, values) = Joined::of(&nodes[parent].rows, &wanted.parent);
+            let (joined, values) = Joined::of(&nodes[parent].rows, &wanted.parent, caseless);
             let groups = values.len();
             let rows = fetch(snapshot, node, wanted, node.own_columns(), values).await?;
             nodes.push(
                 joined
-                    .link(rows, groups, wanted)
+                    .link(rows, groups, wanted, caseless)
                     .context(|| format!("reading table `{}`", node.table))?,
             );
         }
@@ -61,6 +66,41 @@ impl Loaded {
     /// A row of a node.
     pub(crate) fn row(&self, node: NodeId, at: u32) -> &[Value] {
         self.nodes[node].rows.row(at as usize)
+    }
+
+    /// The rows of recorded nodes that belong to a root row's document, each once. Rows that cannot be named are left
+    /// out: no change names them either.
+    pub(crate) fn reads(&self, plan: &Plan, nodes: &RecordedNodes, root: u32) -> Vec<RowKey> {
+        let mut found: Vec<Vec<u32>> = vec![Vec::new(); self.nodes.len()];
+        found[0].push(root);
+        let mut reads = Vec::new();
+        for (id, node) in plan.collection.nodes.iter().enumerate().skip(1) {
+            if !nodes.leads[id] {
+                continue;
+            }
+            let parent = node.parent.expect("only the root has no parent");
+            let groups = found[parent].iter().map(|at| self.nodes[id].group(*at));
+            let mut rows: Vec<u32> = groups.flatten().copied().collect();
+            rows.sort_unstable();
+            rows.dedup();
+            if nodes.recorded[id] {
+                let columns = &plan.fetches[id].key;
+                let key = |at: &u32| {
+                    let row = self.row(id, *at);
+                    Key::new(columns.iter().map(|at| row[*at].clone()).collect::<Vec<_>>())
+                };
+                let keys = rows.iter().map(key);
+                let named = keys.filter(|key| !key.parts().iter().any(Value::is_null));
+                reads.extend(named.map(|key| RowKey {
+                    table: node.table.clone(),
+                    key,
+                }));
+            }
+            found[id] = rows;
+        }
+        reads.sort_unstable();
+        reads.dedup();
+        reads
     }
 
     /// The rows at the end of a chain that starts at a row of the object's node, in order.
@@ -118,7 +158,7 @@ async fn fetch(
     snapshot.fetch(&wanted).await
 }
 
-/// What the rows of a parent node join by: distinct tuples, numbered.
+/// What the rows of a parent node join by: tuples, distinct as the join compares them, numbered.
 struct Joined {
     numbers: Numbers,
     /// For each row of the parent the number of its tuple; `None` when a part of it is NULL.
@@ -133,9 +173,9 @@ enum Numbers {
 }
 
 impl Joined {
-    /// Numbers the tuples of these columns, and lists them in order of their numbers.
-    fn of(rows: &Rows, columns: &[usize]) -> (Self, Vec<Vec<Value>>) {
-        Self::of_integers(rows, columns).unwrap_or_else(|| Self::of_tuples(rows, columns))
+    /// Numbers the tuples of these columns, and lists them in order of their numbers, each as one of its rows spells it.
+    fn of(rows: &Rows, columns: &[usize], caseless: &[bool]) -> (Self, Vec<Vec<Value>>) {
+        Self::of_integers(rows, columns).unwrap_or_else(|| Self::of_tuples(rows, columns, caseless))
     }
 
     fn of_integers(rows: &Rows, columns: &[usize]) -> Option<(Self, Vec<Vec<Value>>)> {
@@ -172,22 +212,21 @@ impl Joined {
         Some((Joined { numbers, groups }, values))
     }
 
-    fn of_tuples(rows: &Rows, columns: &[usize]) -> (Self, Vec<Vec<Value>>) {
+    fn of_tuples(rows: &Rows, columns: &[usize], caseless: &[bool]) -> (Self, Vec<Vec<Value>>) {
         let mut numbers: HashMap<Vec<Value>, u32> = HashMap::with_capacity(rows.len());
         let mut values = Vec::new();
         let mut groups = Vec::with_capacity(rows.len());
         let mut tuple = Vec::with_capacity(columns.len());
         for row in rows.iter() {
-            tuple.clear();
-            tuple.extend(columns.iter().map(|at| row[*at].clone()));
-            if tuple.iter().any(Value::is_null) {
+            if columns.iter().any(|at| row[*at].is_null()) {
                 groups.push(None);
                 continue;
             }
+            alike(row, columns, caseless, &mut tuple);
             let number = numbers.get(&tuple).copied().unwrap_or_else(|| {
                 let number = small(values.len());
                 numbers.insert(tuple.clone(), number);
-                values.push(tuple.clone());
+                values.push(columns.iter().map(|at| row[*at].clone()).collect());
                 number
             });
             groups.push(Some(number));
@@ -197,8 +236,8 @@ impl Joined {
     }
 
     /// Groups the joined rows by the tuple they belong to, of which there are so many.
-    fn link(self, rows: Rows, tuples: usize, wanted: &NodeFetch) -> Result<Linked> {
-        let numbers = self.numbers.of_rows(&rows, &wanted.own)?;
+    fn link(self, rows: Rows, tuples: usize, wanted: &NodeFetch, caseless: &[bool]) -> Result<Linked> {
+        let numbers = self.numbers.of_rows(&rows, &wanted.own, caseless)?;
         // Counted first, so that each row goes straight to its place.
         let mut starts = vec![0; tuples + 1];
         numbers
@@ -231,11 +270,11 @@ impl Joined {
 
 impl Numbers {
     /// The number of each row, by these columns of it.
-    fn of_rows(&self, rows: &Rows, columns: &[usize]) -> Result<Vec<u32>> {
+    fn of_rows(&self, rows: &Rows, columns: &[usize], caseless: &[bool]) -> Result<Vec<u32>> {
         let mut tuple = Vec::with_capacity(columns.len());
         let number = |row: &[Value]| match self {
-            Numbers::Integers(integers) => match &row[columns[0]] {
-                Value::Int(integer) => integers.binary_search(integer).ok().map(small),
+            Numbers::Integers(integers) => match canonical(&row[columns[0]], false) {
+                Value::Int(integer) => integers.binary_search(&integer).ok().map(small),
                 Value::Null
                 | Value::Bool(_)
                 | Value::Double(_)
@@ -245,8 +284,7 @@ impl Numbers {
                 | Value::Json(_) => None,
             },
             Numbers::Tuples(numbers) => {
-                tuple.clear();
-                tuple.extend(columns.iter().map(|column| row[*column].clone()));
+                alike(row, columns, caseless, &mut tuple);
                 numbers.get(&tuple).copied()
             }
         };
@@ -255,9 +293,16 @@ impl Numbers {
                 "join_mismatch",
                 "a joined row's columns equal none of the values that were asked for",
             )
-            .with_remedy("give both sides of the join the same type and a binary collation")
+            .with_remedy("give both sides of the join the same type and the same collation")
         })
     }
+}
+
+/// A row's values of these columns, in the form by which the join compares them.
+fn alike(row: &[Value], columns: &[usize], caseless: &[bool], tuple: &mut Vec<Value>) {
+    tuple.clear();
+    let columns = columns.iter().zip(caseless);
+    tuple.extend(columns.map(|(at, caseless)| canonical(&row[*at], *caseless)));
 }
 
 fn small(number: usize) -> u32 {

@@ -1,14 +1,17 @@
 //! Running until everything is in step, for `sync --once`.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use instep_core::{ChangeLog, Error, Position, Result, SetName, SetState, SetStatus, Source, Trouble};
+use instep_core::{
+    ChangeLog, CollectionName, Error, Position, Result, SetName, SetState, SetStatus, Source, Trouble,
+};
 use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::signal::SignalledLog;
-use crate::status::{Problem, SourceState, SourceStatus};
+use crate::status::{Problem, SourceState, SourceStatus, halt_memo};
 
 /// How many documents in trouble are named.
 const NAMED: usize = 100;
@@ -23,6 +26,8 @@ pub struct CaughtUp {
     pub troubles: Vec<(SetName, Trouble)>,
     /// Sources that are halted.
     pub halted_sources: Vec<Problem>,
+    /// Collections that are halted in a set.
+    pub halted_collections: Vec<(SetName, CollectionName, Problem)>,
 }
 
 impl CaughtUp {
@@ -33,26 +38,31 @@ impl CaughtUp {
             SetState::Paused | SetState::Halted(_) => false,
             SetState::Retiring => true,
         };
-        self.halted_sources.is_empty() && self.sets.iter().all(is_in_step)
+        self.halted_sources.is_empty()
+            && self.halted_collections.is_empty()
+            && self.sets.iter().all(is_in_step)
     }
 }
 
+/// A source, what its follower does, and the collections that live in it.
+pub type Drained = (
+    Arc<dyn Source>,
+    watch::Receiver<SourceStatus>,
+    Vec<CollectionName>,
+);
+
 /// Waits until every source has delivered what was committed before the call, and every following set has passed the
-/// head of the log as it was then, with all scans and fan-outs done. Sources that halt, sets that do not follow, and
-/// retries are not waited for: the answer names them. `sets`: those that are indexed here; they alone are waited for,
+/// head of the log as it was then, with all scans and fan-outs done. Sources that halt, sets that do not follow,
+/// collections that are halted, and retries are not waited for: the answer names them. `sets`: those that are indexed here; they alone are waited for,
 /// even before their indexers have made them known to the log. A set that the log knows from an earlier configuration is
 /// nobody's work.
 ///
 /// A source counts as drained once its follower has come as far as the source was at the call, whatever is committed
 /// meanwhile; one that was never followed, once its changes are captured: the scans find the rest.
-pub async fn caught_up(
-    log: &SignalledLog,
-    sources: &[(Arc<dyn Source>, watch::Receiver<SourceStatus>)],
-    sets: &[SetName],
-) -> Result<CaughtUp> {
+pub async fn caught_up(log: &SignalledLog, sources: &[Drained], sets: &[SetName]) -> Result<CaughtUp> {
     let named = sets;
     let mut signal = log.watch();
-    for (source, status) in sources {
+    for (source, status, _) in sources {
         let goal = source.head().await?;
         let mut status = status.clone();
         // An error means that the follower is gone: its last status says why.
@@ -73,8 +83,19 @@ pub async fn caught_up(
             head = sets.first().map_or(head, |first| first.head);
         }
         fans_out = pending > 0;
-        if !fans_out && named.iter().all(is_known) && sets.iter().all(|status| !is_behind(status, head)) {
-            return answer(log, sets, sources).await;
+        let halted = halted_collections(log, &sets).await?;
+        // Scans of a collection whose source halted before its changes were captured wait for a person.
+        let stuck: BTreeSet<CollectionName> = sources
+            .iter()
+            .filter(|(_, status, _)| {
+                let status = status.borrow();
+                status.state == SourceState::Halted && !status.captured
+            })
+            .flat_map(|(_, _, collections)| collections.iter().cloned())
+            .collect();
+        let is_behind = |status: &SetStatus| is_behind(status, head, &halted, &stuck);
+        if !fans_out && named.iter().all(is_known) && !sets.iter().any(is_behind) {
+            return answer(log, sets, sources, halted).await;
         }
         tokio::select! {
             _ = signal.changed() => {}
@@ -92,9 +113,38 @@ fn is_drained(source: &dyn Source, status: &SourceStatus, goal: Option<&Position
     }
 }
 
-fn is_behind(status: &SetStatus, head: instep_core::Seq) -> bool {
+/// The collections that are halted in these sets, as the log knows them: also those that another process works on.
+pub async fn halted_collections(
+    log: &dyn ChangeLog,
+    sets: &[SetStatus],
+) -> Result<Vec<(SetName, CollectionName, Problem)>> {
+    let mut halted = Vec::new();
+    for status in sets {
+        // What is halted has a scan to make up for it.
+        for scan in status.scans.iter().filter(|scan| !scan.finished) {
+            let written = log.memo(&halt_memo(&status.set, &scan.collection)).await?;
+            let problem = written.and_then(|text| serde_json::from_str(&text).ok());
+            halted.extend(problem.map(|problem| (status.set.clone(), scan.collection.clone(), problem)));
+        }
+    }
+    Ok(halted)
+}
+
+fn is_behind(
+    status: &SetStatus,
+    head: instep_core::Seq,
+    halted: &[(SetName, CollectionName, Problem)],
+    stuck: &BTreeSet<CollectionName>,
+) -> bool {
+    let is_halted = |collection: &CollectionName| {
+        let mut all = halted.iter();
+        stuck.contains(collection) || all.any(|(set, name, _)| *set == status.set && name == collection)
+    };
+    let mut scans = status.scans.iter();
     match status.state {
-        SetState::Following => status.position < head || status.scans.iter().any(|scan| !scan.finished),
+        SetState::Following => {
+            status.position < head || scans.any(|scan| !scan.finished && !is_halted(&scan.collection))
+        }
         SetState::Paused | SetState::Halted(_) | SetState::Retiring => false,
     }
 }
@@ -102,14 +152,15 @@ fn is_behind(status: &SetStatus, head: instep_core::Seq) -> bool {
 async fn answer(
     log: &SignalledLog,
     sets: Vec<SetStatus>,
-    sources: &[(Arc<dyn Source>, watch::Receiver<SourceStatus>)],
+    sources: &[Drained],
+    halted_collections: Vec<(SetName, CollectionName, Problem)>,
 ) -> Result<CaughtUp, Error> {
     let mut troubles = Vec::new();
     for status in &sets {
         let of_set = log.troubles(&status.set, None, NAMED).await?;
         troubles.extend(of_set.into_iter().map(|trouble| (status.set.clone(), trouble)));
     }
-    let halted = |(_, status): &(Arc<dyn Source>, watch::Receiver<SourceStatus>)| {
+    let halted = |(_, status, _): &Drained| {
         let status = status.borrow();
         status
             .problem
@@ -120,5 +171,6 @@ async fn answer(
         sets,
         troubles,
         halted_sources: sources.iter().filter_map(halted).collect(),
+        halted_collections,
     })
 }

@@ -26,6 +26,8 @@ pub(crate) struct NodeFetch {
     pub(crate) parent: Vec<usize>,
     /// The order of the rows of one parent: a column, and whether it descends.
     pub(crate) order: Vec<(usize, bool)>,
+    /// A row can come under another parent and keep its key: not all columns by which it is joined are part of the key.
+    pub(crate) moves: bool,
 }
 
 /// A field of an object.
@@ -164,6 +166,7 @@ impl Columns {
             own,
             parent,
             order,
+            moves: node.on.iter().any(|(_, own)| !node.key.contains(own)),
         }
     }
 

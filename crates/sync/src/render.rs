@@ -118,8 +118,22 @@ fn column_value(value: &Value, kind: &FieldType, is_array: bool, out: &mut Vec<u
             return Err(Misfit::json(other.kind(), "an array"));
         }
     };
-    let values = items.iter().map(Json::value).filter(|value| !value.is_null());
+    let mut leaves = Vec::new();
+    flatten(&items, &mut leaves);
+    let values = leaves.into_iter().map(Json::value);
     array(values, out, |value, out| convert::write(&value, kind, out))
+}
+
+/// The values of an array, those of arrays inside it included: a field has values, not dimensions. Nulls match nothing
+/// and are left out.
+fn flatten<'a>(items: &'a [Json], leaves: &mut Vec<&'a Json>) {
+    for item in items {
+        match item {
+            Json::Null => {}
+            Json::Array(inner) => flatten(inner, leaves),
+            Json::Bool(_) | Json::Number(_) | Json::Text(_) | Json::Object(_) => leaves.push(item),
+        }
+    }
 }
 
 /// Members of a JSON object as declared fields; a member that is not there is absent. JSON's null is as good as SQL's.

@@ -6,7 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use instep_core::{DocId, DocKey, FanOut, Fetch, Key, NodeId, Page, Result, Snapshot, Value};
+use instep_core::{
+    ColumnKind, DocId, DocKey, Equality, FanOut, Fetch, Key, NodeId, Page, Result, Snapshot, Touch, Value,
+};
 
 use crate::plan::Plan;
 
@@ -24,8 +26,8 @@ const TOGETHER: usize = 500;
 
 /// What was found: touched documents, and fan-outs.
 pub(crate) struct Found {
-    pub(crate) documents: BTreeSet<DocKey>,
-    pub(crate) fan_outs: Vec<FanOut>,
+    documents: BTreeSet<DocKey>,
+    fan_outs: Vec<FanOut>,
     /// A row with more rows above it is fanned out.
     limit: usize,
     /// How many more rows may be reached before all others are fanned out.
@@ -62,6 +64,12 @@ impl Found {
         });
     }
 
+    /// The documents in order, then the fan-outs.
+    pub(crate) fn touches(self) -> impl Iterator<Item = Touch> {
+        let documents = self.documents.into_iter().map(Touch::Document);
+        documents.chain(self.fan_outs.into_iter().map(Touch::FanOut))
+    }
+
     /// Climbs until the frontier is empty: from the deepest node up, so that each node's rows are looked up together.
     pub(crate) async fn climb(
         &mut self,
@@ -75,12 +83,11 @@ impl Found {
                 .into_iter()
                 .filter(|tuple| !tuple.iter().any(Value::is_null))
                 .collect();
-            if step.names_the_root() {
-                tuples
-                    .into_iter()
-                    .for_each(|tuple| self.root(plan, &Key::new(tuple)));
-                continue;
-            }
+            let (named, tuples): (Vec<_>, Vec<_>) =
+                tuples.into_iter().partition(|tuple| step.names_the_root(tuple));
+            named
+                .into_iter()
+                .for_each(|tuple| self.root(plan, &Key::new(tuple)));
             self.look_up(&step, snapshot, &tuples, &mut frontier).await?;
         }
         Ok(())
@@ -186,9 +193,33 @@ impl<'a> Step<'a> {
         }
     }
 
-    /// Whether the node's join columns are the root's key: no need to look anything up.
-    fn names_the_root(&self) -> bool {
-        self.parent == 0 && self.by == self.key
+    /// Whether a tuple of the node's join columns is the root's key, spelled as the root's row spells it: no need to
+    /// look anything up.
+    fn names_the_root(&self, tuple: &[Value]) -> bool {
+        if self.parent != 0 || self.by != self.key {
+            return false;
+        }
+        let root = &self.plan.collection.root;
+        let is_spelled_so = |(column, value): (&String, &Value)| {
+            let column = root.column(column);
+            match value {
+                Value::Int(_) => column.is_none_or(|column| match column.kind {
+                    ColumnKind::Integer | ColumnKind::Any | ColumnKind::Boolean => true,
+                    ColumnKind::Double
+                    | ColumnKind::Decimal
+                    | ColumnKind::Text
+                    | ColumnKind::Keyword
+                    | ColumnKind::Date
+                    | ColumnKind::Json
+                    | ColumnKind::Array
+                    | ColumnKind::Bytes => false,
+                }),
+                Value::Text(_) => column.is_none_or(|column| column.equality() == Equality::Bytes),
+                Value::Bool(_) | Value::Bytes(_) | Value::Json(_) => true,
+                Value::Null | Value::Double(_) | Value::Decimal(_) => false,
+            }
+        };
+        self.key.iter().zip(tuple).all(is_spelled_so)
     }
 
     fn fetch(&self, values: Vec<Vec<Value>>, after: Option<Key>, limit: usize) -> Fetch {

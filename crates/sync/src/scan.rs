@@ -1,6 +1,6 @@
 //! A scan, walked by the owner of its set: chunks are enumerated ahead, finish in any order, and are settled in order.
 //!
-//! Pure bookkeeping beside [`enumerate`], which asks the source or the engine for the next chunk.
+//! Pure bookkeeping beside [`next_chunk`], which asks the source or the engine for the next chunk.
 
 use std::collections::VecDeque;
 
@@ -9,6 +9,7 @@ use instep_core::{
     SetName, Side,
 };
 
+use crate::batch::Context;
 use crate::flight::ChunkId;
 
 /// How many chunks may be under way.
@@ -114,8 +115,22 @@ impl Walk {
     }
 }
 
+/// The next keys of a walk; at its beginning with the documents in trouble.
+pub(crate) async fn next_chunk(
+    context: &Context,
+    index: &IndexName,
+    step: &Step,
+    n: usize,
+) -> Result<Enumerated> {
+    let mut found = enumerate(&*context.builder, &*context.engine, index, step, n).await?;
+    if step.side == Side::Source && step.after.is_none() {
+        found.troubled = troubled(&*context.log, &context.owned.set, &step.collection).await?;
+    }
+    Ok(found)
+}
+
 /// The next chunk of about `n` keys.
-pub(crate) async fn enumerate(
+async fn enumerate(
     builder: &dyn Builder,
     engine: &dyn Engine,
     index: &IndexName,
@@ -151,11 +166,7 @@ pub(crate) async fn enumerate(
 
 /// All documents of a collection that are retries or dead letters of this set. One whose row vanished unseen is in
 /// neither the source nor the engine: only its trouble names it.
-pub(crate) async fn troubled(
-    log: &dyn ChangeLog,
-    set: &SetName,
-    collection: &CollectionName,
-) -> Result<Vec<DocId>> {
+async fn troubled(log: &dyn ChangeLog, set: &SetName, collection: &CollectionName) -> Result<Vec<DocId>> {
     const PAGE: usize = 1_000;
     let mut ids = Vec::new();
     let mut after: Option<DocKey> = None;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use instep_core::{
-    Appended, ChangeLog, CollectionName, DocKey, Entry, FanOut, Owned, Position, Result, Scan, Seq, SetName,
-    SetState, SetStatus, Settlement, SourceName, Ticket, Touch, Trouble,
+    Appended, ChangeLog, CollectionName, DocKey, FanOut, Owned, Position, Result, Scan, Seq, SetName,
+    SetState, SetStatus, Settlement, SourceName, Taken, Touch, Trouble,
 };
 use tokio::sync::watch;
 
@@ -58,7 +58,10 @@ impl SignalledLog {
             .iter()
             .filter(|touch| matches!(touch, Touch::FanOut(_)))
             .count() as u64;
-        let scans = touches.iter().any(|touch| matches!(touch, Touch::Scan(_)));
+        // A row that too many documents read becomes a scan.
+        let scans = touches
+            .iter()
+            .any(|touch| matches!(touch, Touch::Scan(_) | Touch::Row(_)));
         metrics::touched(appended, fan_outs);
         self.signal.send_modify(|signal| {
             signal.touches += u64::from(appended.touched > 0);
@@ -109,14 +112,15 @@ impl ChangeLog for SignalledLog {
         self.log.own(set, owner).await
     }
 
-    async fn take(&self, set: &Owned, after: Seq, n: usize) -> Result<(Ticket, Vec<Entry>)> {
+    async fn take(&self, set: &Owned, after: Seq, n: usize) -> Result<Taken> {
         self.log.take(set, after, n).await
     }
 
-    async fn settle(&self, set: &Owned, done: &Settlement) -> Result<()> {
-        self.log.settle(set, done).await?;
+    async fn settle(&self, set: &Owned, done: &Settlement) -> Result<Appended> {
+        let again = self.log.settle(set, done).await?;
+        self.touched(&again, &[]);
         self.signal.send_modify(|signal| signal.settled += 1);
-        Ok(())
+        Ok(again)
     }
 
     async fn rescan(

@@ -1,12 +1,12 @@
 //! What the running parts are doing, for `status`, for progress bars and for tests: published through watch channels,
 //! so that reading it never waits for the work.
 
-use instep_core::{Error, Position};
-use serde::Serialize;
+use instep_core::{CollectionName, Error, Finding, Position, SetName};
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 /// A failure as people see it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
     /// Its stable code.
     pub code: String,
@@ -22,6 +22,15 @@ impl Problem {
             code: error.code().to_owned(),
             message: error.to_string(),
             remedy: error.remedy().map(str::to_owned),
+        }
+    }
+
+    /// What a source waits for.
+    pub(crate) fn found(finding: Finding) -> Self {
+        Problem {
+            code: finding.code,
+            message: format!("{}: {}", finding.subject, finding.message),
+            remedy: finding.remedy,
         }
     }
 
@@ -67,6 +76,8 @@ pub struct SourceStatus {
     pub last_change_ms: Option<i64>,
     /// What is wrong, while something is.
     pub problem: Option<Problem>,
+    /// What following waits for, while nothing is wrong and yet nothing moves: a transaction that hangs, a lock.
+    pub waiting: Option<Problem>,
 }
 
 impl SourceStatus {
@@ -78,6 +89,7 @@ impl SourceStatus {
             position: None,
             last_change_ms: None,
             problem: None,
+            waiting: None,
         }
     }
 }
@@ -91,6 +103,23 @@ pub struct Activity {
     pub in_flight: u64,
     /// What is wrong, while something is: a failure it retries by itself, or why it stopped.
     pub problem: Option<Problem>,
+    /// Collections that the source no longer fits, by name: they stand still, the others of the set go on. Each goes on
+    /// by itself when the source fits it again.
+    pub halted: Vec<HaltedCollection>,
+}
+
+/// A collection that stands still in a set, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HaltedCollection {
+    /// The collection.
+    pub collection: CollectionName,
+    /// What is missing.
+    pub problem: Problem,
+}
+
+/// The name of the memo that says why a collection is halted in a set: for `status` in another process.
+pub(crate) fn halt_memo(set: &SetName, collection: &CollectionName) -> String {
+    format!("halted/{set}/{collection}")
 }
 
 /// Tells tasks to stop: the value turns true, or the sender is dropped.

@@ -1,15 +1,14 @@
 //! One period of ownership of a set: take → build → apply → settle, pipelined, with scans and retries in a second lane.
 //!
 //! One loop holds the bookkeeping ([`Flight`], the walks, the breaker) and starts tasks; the tasks do the waiting. A
-//! build starts as soon as there is something and no build of its lane runs, so an idle set reacts at once; while
+//! build starts as soon as there is something and its lane has room for one, so an idle set reacts at once; while
 //! batches are under way, further touches of a document fold. Settling never waits for reads, nor reads for it.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use instep_core::{
-    ChangeLog, CollectionName, DocKey, Error, Fault, IndexName, Outcome, Owned, Result, Scan, Settlement,
-    Side,
+    ChangeLog, CollectionName, DocKey, Error, Fault, Outcome, Owned, Result, Scan, Side, Ticket,
 };
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -21,6 +20,7 @@ use crate::batch::{
 };
 use crate::breaker::Breaker;
 use crate::flight::{Flight, Job, Landing, Lane, Request};
+use crate::health::{Health, Hold};
 use crate::indexer::{Indexer, Target};
 use crate::metrics;
 use crate::scan::{self, Enumerated, Step, Walk};
@@ -41,6 +41,10 @@ pub(crate) enum Stop {
 
 /// A batch of live entries starts after at most this many others before one of the second lane gets its turn.
 const LIVE_FIRST: usize = 8;
+/// Builds of a lane at once: of live entries one, so that a document touched again meanwhile is built once; of the
+/// second lane two, so that the source reads rows for one while we make documents of the other.
+const LIVE_BUILDS: usize = 1;
+const SECOND_BUILDS: usize = 2;
 /// Numbers that may be taken beyond the position before one slow document stops the taking.
 const HELD: usize = 100_000;
 /// Retries looked up at once.
@@ -56,7 +60,7 @@ enum Event {
 /// What a lane has under way.
 #[derive(Default)]
 struct Traffic {
-    building: bool,
+    building: usize,
     /// Built, and waiting for room in the budget.
     built: VecDeque<BuiltBatch>,
     applying: usize,
@@ -67,28 +71,25 @@ struct Traffic {
 
 impl Traffic {
     fn batches(&self) -> usize {
-        usize::from(self.building) + self.built.len() + self.applying
+        self.building + self.built.len() + self.applying
     }
 }
 
-/// Not before this moment.
-struct Hold {
-    backoff: Backoff,
-    until: Option<Instant>,
+/// What a batch draws before it reads rows.
+#[derive(Clone, Copy)]
+struct Drawn {
+    ticket: Ticket,
+    rows: u64,
 }
 
-impl Hold {
-    fn is_on(&self) -> bool {
-        self.until.is_some_and(|until| until > Instant::now())
-    }
-
-    /// Something failed. What fails while it is on already was begun before, and does not count again.
-    fn extend(&mut self) -> Instant {
-        match self.until.filter(|_| self.is_on()) {
-            Some(until) => until,
-            None => *self.until.insert(Instant::now() + self.backoff.next()),
-        }
-    }
+/// What became of an attempt to start a build.
+enum Started {
+    /// It runs.
+    Building,
+    /// There was nothing to build for these documents: they have landed.
+    Landed,
+    /// No document may be built now.
+    Nothing,
 }
 
 pub(crate) struct Tenure<'a> {
@@ -109,8 +110,8 @@ pub(crate) struct Tenure<'a> {
     scans_changed: bool,
     /// The engine or the log failed: nothing new starts.
     hold: Hold,
-    /// A collection could not be built or enumerated: its source is away.
-    held: BTreeMap<CollectionName, Hold>,
+    /// Collections that could not be built or enumerated.
+    health: Health,
     random: Random,
     signal: watch::Receiver<Signal>,
     seen: Signal,
@@ -123,6 +124,9 @@ impl<'a> Tenure<'a> {
         let mut signal = on.log.watch();
         let seen = *signal.borrow_and_update();
         let troubled = !on.log.troubles(&on.set, None, 1).await?.is_empty();
+        for collection in on.targets.keys() {
+            on.write_halt(collection, None).await?;
+        }
         let now = Instant::now();
         let flight = Flight::new(owned.position, troubled);
         let context = Arc::new(Context {
@@ -145,7 +149,7 @@ impl<'a> Tenure<'a> {
             more: true,
             scans_changed: true,
             hold: hold(on, 1),
-            held: BTreeMap::new(),
+            health: Health::new(on.options.grace, on.options.backoff.1),
             random: Random(on.options.seed ^ 2),
             seen,
             signal,
@@ -215,14 +219,10 @@ impl<'a> Tenure<'a> {
     }
 
     fn wake_at(&self) -> Instant {
-        if let Some(until) = self.hold.until.filter(|_| self.hold.is_on()) {
+        if let Some(until) = self.hold.until.filter(|_| self.hold.is_on(Instant::now())) {
             return until;
         }
-        let holds = self
-            .held
-            .values()
-            .filter(|hold| hold.is_on())
-            .filter_map(|hold| hold.until);
+        let holds = self.health.next_try(Instant::now()).into_iter();
         holds
             .chain(self.flight.next_delayed())
             .chain([self.next_poll])
@@ -240,10 +240,11 @@ impl<'a> Tenure<'a> {
             let in_flight = self.flight.len() as u64;
             std::mem::replace(&mut activity.in_flight, in_flight) != in_flight
         });
-        if self.hold.is_on() {
+        if self.hold.is_on(Instant::now()) {
             return Ok(());
         }
         let started = self.start_new(now).await;
+        self.start_settle();
         match started {
             Err(error) if error.is_transient() => {
                 self.put_on_hold(&error);
@@ -266,6 +267,7 @@ impl<'a> Tenure<'a> {
                     });
             }
         }
+        self.halt_collections().await?;
         self.start_live().await?;
         // Entries of a collection whose source is away wait for it, and hold nothing back.
         let live_moves = self.lanes[Lane::Live as usize].batches() > 0;
@@ -278,50 +280,90 @@ impl<'a> Tenure<'a> {
     }
 
     async fn start_live(&mut self) -> Result<()> {
-        if !self.more && self.flight.waiting(Lane::Live) == 0 || !self.is_free(Lane::Live) {
-            return Ok(());
-        }
-        let n = self.batch_size(Lane::Live);
-        let room = if self.flight.held() < HELD {
-            n.saturating_sub(self.flight.waiting(Lane::Live))
-        } else {
-            0
-        };
-        let ticket = self.take(if self.more { room } else { 0 }).await?;
-        if self.start_build(Lane::Live, n, ticket) {
-            self.live_since_second += 1;
+        while (self.more || self.flight.waiting(Lane::Live) > 0) && self.is_free(Lane::Live) {
+            let n = self.batch_size(Lane::Live);
+            let room = if self.flight.held() < HELD {
+                n.saturating_sub(self.flight.waiting(Lane::Live))
+            } else {
+                0
+            };
+            let drawn = self.take(if self.more { room } else { 0 }).await?;
+            match self.start_build(Lane::Live, n, drawn) {
+                Started::Building => self.live_since_second += 1,
+                Started::Landed => {}
+                Started::Nothing => break,
+            }
         }
         Ok(())
     }
 
     async fn start_second(&mut self) -> Result<()> {
-        if self.flight.waiting(Lane::Second) == 0 || !self.is_free(Lane::Second) {
-            return Ok(());
-        }
-        let ticket = self.take(0).await?;
-        if self.start_build(Lane::Second, self.batch_size(Lane::Second), ticket) {
-            self.live_since_second = 0;
+        while self.flight.waiting(Lane::Second) > 0 && self.is_free(Lane::Second) {
+            let drawn = self.take(0).await?;
+            match self.start_build(Lane::Second, self.batch_size(Lane::Second), drawn) {
+                Started::Building => self.live_since_second = 0,
+                Started::Landed => {}
+                Started::Nothing => break,
+            }
         }
         Ok(())
     }
 
+    /// Begins, durably, the scans of the collections that are to halt, and writes down which halted and which went on.
+    async fn halt_collections(&mut self) -> Result<()> {
+        for (collection, problem) in self.health.halting() {
+            let fingerprint = self.on.targets[&collection].fingerprint.clone();
+            let scan = [(collection.clone(), fingerprint)];
+            self.on.log.rescan(&self.on.set, &scan, true).await?;
+            self.on.write_halt(&collection, Some(&problem)).await?;
+            tracing::error!(set = %self.on.set, %collection, code = problem.code, "the collection is halted: {}", problem.line());
+            self.walks.remove(&collection);
+            self.scans_changed = true;
+            self.health.halted(&collection);
+            self.show_halted();
+        }
+        while let Some(collection) = self.health.recovered().last().cloned() {
+            self.on.write_halt(&collection, None).await?;
+            tracing::info!(set = %self.on.set, %collection, "the collection goes on");
+            self.health.recovered().pop();
+            self.show_halted();
+        }
+        Ok(())
+    }
+
+    fn show_halted(&self) {
+        let halted = self.health.all_halted();
+        self.on.activity.send_if_modified(|activity| {
+            let differs = activity.halted != halted;
+            activity.halted = halted;
+            differs
+        });
+    }
+
     /// Draws a ticket and takes up to `n` entries.
-    async fn take(&mut self, n: usize) -> Result<instep_core::Ticket> {
-        let (ticket, entries) = self
+    async fn take(&mut self, n: usize) -> Result<Drawn> {
+        let taken = self
             .on
             .log
             .take(&self.context.owned, self.flight.cursor(), n)
             .await?;
         if n > 0 {
-            self.more = entries.len() >= n;
+            self.more = taken.entries.len() >= n;
         }
-        self.flight.arrive(entries);
-        Ok(ticket)
+        self.flight.arrive(taken.entries);
+        Ok(Drawn {
+            ticket: taken.ticket,
+            rows: taken.rows,
+        })
     }
 
     fn is_free(&self, lane: Lane) -> bool {
         let traffic = &self.lanes[lane as usize];
-        !traffic.building && traffic.built.is_empty() && traffic.batches() < self.on.options.batches
+        let builds = match lane {
+            Lane::Live => LIVE_BUILDS,
+            Lane::Second => SECOND_BUILDS,
+        };
+        traffic.building < builds && traffic.built.is_empty() && traffic.batches() < self.on.options.batches
     }
 
     fn batch_size(&self, lane: Lane) -> usize {
@@ -329,35 +371,39 @@ impl<'a> Tenure<'a> {
         (share / self.lanes[lane as usize].mean.max(1)).clamp(1, self.on.options.batch)
     }
 
-    fn start_build(&mut self, lane: Lane, n: usize, ticket: instep_core::Ticket) -> bool {
-        let held = &self.held;
+    fn start_build(&mut self, lane: Lane, n: usize, drawn: Drawn) -> Started {
+        let health = &self.health;
         let targets = &self.on.targets;
-        let closed = |name: &CollectionName| held.get(name).is_some_and(Hold::is_on);
+        let closed = |name: &CollectionName| health.is_closed(name, Instant::now());
         let Some((collection, jobs)) = self.flight.next_batch(lane, n, closed) else {
-            return false;
+            return Started::Nothing;
         };
-        let Some(target) = targets.get(&collection) else {
-            // The log holds touches of a collection that this set does not have: there is nothing to do for them.
+        let Some(target) = targets.get(&collection).filter(|_| !health.leaves(&collection)) else {
+            // The log also holds touches of collections that this set does not have: nothing is to be done for them.
+            let is_known = targets.contains_key(&collection);
             for job in jobs {
-                self.flight.land(&job.key, Landing::Fine(Outcome::Deleted));
+                let unknown = Landing::Fine(Outcome::Deleted);
+                self.flight
+                    .land(job, if is_known { Landing::Left } else { unknown });
             }
-            return true;
+            return Started::Landed;
         };
         let route = Route {
             lane,
             index: target.index.clone(),
             collection,
-            ticket,
+            ticket: drawn.ticket,
+            rows: drawn.rows,
         };
         let context = self.context.clone();
-        self.lanes[lane as usize].building = true;
+        self.lanes[lane as usize].building += 1;
         self.tasks
             .spawn(async move { Event::Built(batch::build(&context, route, jobs).await) });
-        true
+        Started::Building
     }
 
     fn start_applies(&mut self) {
-        if self.hold.is_on() {
+        if self.hold.is_on(Instant::now()) {
             return;
         }
         let budget = self.on.options.budget / 2;
@@ -370,8 +416,8 @@ impl<'a> Tenure<'a> {
                 traffic.applying += 1;
                 traffic.bytes += batch.bytes;
                 let (context, deadline) = (self.context.clone(), self.on.options.deadline);
-                self.tasks
-                    .spawn(async move { Event::Applied(batch::apply(&context, batch, deadline).await) });
+                let applied = async move { Event::Applied(batch::apply(&context, batch, deadline).await) };
+                self.tasks.spawn(applied);
             }
         }
     }
@@ -383,7 +429,7 @@ impl<'a> Tenure<'a> {
         if self.scans_changed || self.walks.values().any(|walk| walk.next().is_some()) {
             self.refresh_walks().await?;
         }
-        let closed = |name: &CollectionName| self.held.get(name).is_some_and(Hold::is_on);
+        let closed = |name: &CollectionName| self.health.is_closed_to_scans(name, Instant::now());
         let open = self
             .walks
             .iter()
@@ -392,13 +438,12 @@ impl<'a> Tenure<'a> {
             return Ok(());
         };
         self.enumerating = true;
+        self.health.enumerating(&step.collection);
         let context = self.context.clone();
-        let (index, chunk) = (
-            self.on.targets[&step.collection].index.clone(),
-            self.on.options.chunk,
-        );
+        let index = self.on.targets[&step.collection].index.clone();
+        let chunk = self.on.options.chunk;
         self.tasks.spawn(async move {
-            let found = enumerate(&context, &index, &step, chunk).await;
+            let found = scan::next_chunk(&context, &index, &step, chunk).await;
             Event::Enumerated(step, found)
         });
         Ok(())
@@ -455,7 +500,7 @@ impl<'a> Tenure<'a> {
         let (first, most) = self.on.options.backoff;
         let backoff = Backoff::new(first, most, self.on.options.seed ^ 3);
         self.tasks
-            .spawn(async move { Event::Settled(settle(&context, settlement, backoff).await) });
+            .spawn(async move { Event::Settled(batch::settle(&context, settlement, backoff).await) });
     }
 
     fn handle(&mut self, ended: Result<Event, tokio::task::JoinError>) -> Result<()> {
@@ -478,7 +523,7 @@ impl<'a> Tenure<'a> {
 
     fn built(&mut self, batch: BuiltBatch) -> Result<()> {
         let traffic = &mut self.lanes[batch.route.lane as usize];
-        traffic.building = false;
+        traffic.building -= 1;
         let documents = batch
             .items
             .iter()
@@ -553,7 +598,7 @@ impl<'a> Tenure<'a> {
             if let Some(outcome) = outcome_of(&landing) {
                 *counts.entry(outcome).or_default() += 1;
             }
-            self.flight.land(&job.key, landing);
+            self.flight.land(job, landing);
         }
         for (outcome, n) in counts {
             metrics::finished(&self.on.set, outcome, n);
@@ -621,14 +666,13 @@ impl<'a> Tenure<'a> {
         } = failed;
         let traffic = &mut self.lanes[route.lane as usize];
         match phase {
-            Phase::Build => traffic.building = false,
+            Phase::Build => traffic.building -= 1,
             Phase::Apply => {
                 traffic.applying -= 1;
                 traffic.bytes -= bytes;
             }
         }
         let until = match (error.fault(), phase) {
-            (Fault::Transient, Phase::Build) => self.hold_collection(&route.collection, &error),
             (Fault::Transient, Phase::Apply) => self.put_on_hold(&error),
             (Fault::Poison, _) if jobs.len() > 1 => Instant::now(),
             (Fault::Poison, _) => {
@@ -645,12 +689,16 @@ impl<'a> Tenure<'a> {
                 });
                 return Ok(());
             }
-            (Fault::Fatal, _)
-            | (Fault::Invalid, _)
-            | (Fault::Unauthenticated, _)
-            | (Fault::Denied, _)
-            | (Fault::NotFound, _)
-            | (Fault::Conflict, _) => return Err(error.context(format!("indexing `{}`", route.collection))),
+            (_, Phase::Build) => self.hold_collection(&route.collection, &error),
+            (
+                Fault::Fatal
+                | Fault::Invalid
+                | Fault::Unauthenticated
+                | Fault::Denied
+                | Fault::NotFound
+                | Fault::Conflict,
+                Phase::Apply,
+            ) => return Err(error.context(format!("indexing `{}`", route.collection))),
         };
         let alone = error.fault() == Fault::Poison;
         for job in jobs {
@@ -660,31 +708,39 @@ impl<'a> Tenure<'a> {
                 alone,
                 unconfirmed: phase == Phase::Apply,
             };
-            self.flight.land(&job.key, again);
+            self.flight.land(job, again);
         }
         Ok(())
     }
 
     fn put_on_hold(&mut self, error: &Error) -> Instant {
         self.on.report(Some(error));
-        let until = self.hold.extend();
+        let until = self.hold.extend(Instant::now());
         tracing::warn!(set = %self.on.set, code = error.code(), "the set waits: {error}");
         until
     }
 
+    /// A collection cannot be built or walked over now: the others go on.
     fn hold_collection(&mut self, collection: &CollectionName, error: &Error) -> Instant {
         tracing::warn!(set = %self.on.set, %collection, code = error.code(), "the collection waits: {error}");
         self.on.report(Some(error));
         let on = self.on;
-        self.held
-            .entry(collection.clone())
-            .or_insert_with(|| hold(on, 4))
-            .extend()
+        let until = self
+            .health
+            .failed(collection, error, Instant::now(), || hold(on, 4).backoff);
+        if self.health.leaves(collection) {
+            // The walk that tried begins again where it was settled.
+            self.walks.remove(collection);
+            self.scans_changed = true;
+        }
+        until
     }
 
     /// The collection's source answered.
     fn release(&mut self, collection: &CollectionName) {
-        if self.held.remove(collection).is_some() && self.held.is_empty() {
+        let was_good = self.health.is_good();
+        self.health.works(collection);
+        if !was_good && self.health.is_good() {
             self.on.report(None);
         }
     }
@@ -693,13 +749,19 @@ impl<'a> Tenure<'a> {
         self.enumerating = false;
         let found = match found {
             Ok(found) => found,
-            Err(error) if error.is_transient() => {
+            Err(error) if error.is_transient() || step.side == Side::Source => {
                 self.hold_collection(&step.collection, &error);
                 return Ok(());
             }
             Err(error) => return Err(error.context(format!("scanning `{}`", step.collection))),
         };
-        self.release(&step.collection);
+        if self.health.leaves(&step.collection) {
+            return Ok(());
+        }
+        // While there is something to build, only that proves that the collection is whole.
+        if found.ids.is_empty() && found.troubled.is_empty() || !self.health.is_halted(&step.collection) {
+            self.release(&step.collection);
+        }
         // A scan that was started again meanwhile does not hear of the former walk's chunk.
         let Some(walk) = self
             .walks
@@ -708,8 +770,9 @@ impl<'a> Tenure<'a> {
         else {
             return Ok(());
         };
+        let collection = &step.collection;
         let name = |id| DocKey {
-            collection: step.collection.clone(),
+            collection: collection.clone(),
             id,
         };
         if !found.troubled.is_empty() {
@@ -729,38 +792,9 @@ impl<'a> Tenure<'a> {
     }
 }
 
-/// Makes a settlement durable. The same one is repeated until the log has it or refuses it.
-async fn settle(context: &Context, settlement: Settlement, mut backoff: Backoff) -> Result<()> {
-    let started = Instant::now();
-    loop {
-        match context.log.settle(&context.owned, &settlement).await {
-            Err(error) if error.is_transient() => {
-                tracing::warn!(set = %context.owned.set, code = error.code(), "settling waits: {error}");
-                tokio::time::sleep(backoff.next()).await;
-            }
-            settled => {
-                metrics::phase(&context.owned.set, "settle", started.elapsed());
-                return settled;
-            }
-        }
-    }
-}
-
-/// The next keys of a walk; at its beginning with the documents in trouble.
-async fn enumerate(context: &Context, index: &IndexName, step: &Step, n: usize) -> Result<Enumerated> {
-    let mut found = scan::enumerate(&*context.builder, &*context.engine, index, step, n).await?;
-    if step.side == Side::Source && step.after.is_none() {
-        found.troubled = scan::troubled(&*context.log, &context.owned.set, &step.collection).await?;
-    }
-    Ok(found)
-}
-
 fn hold(on: &Indexer, salt: u64) -> Hold {
     let (first, most) = on.options.backoff;
-    Hold {
-        backoff: Backoff::new(first, most, on.options.seed ^ salt),
-        until: None,
-    }
+    Hold::new(Backoff::new(first, most, on.options.seed ^ salt))
 }
 
 fn outcome_of(landing: &Landing) -> Option<Outcome> {
@@ -768,6 +802,6 @@ fn outcome_of(landing: &Landing) -> Option<Outcome> {
         Landing::Fine(outcome) => Some(*outcome),
         Landing::Trouble(trouble) if trouble.next_ms.is_none() => Some(Outcome::Dead),
         Landing::Trouble(_) => Some(Outcome::Retrying),
-        Landing::Kept | Landing::Again { .. } => None,
+        Landing::Kept | Landing::Left | Landing::Again { .. } => None,
     }
 }

@@ -349,8 +349,8 @@ impl Verify {
         let built = self.builder.build(&self.collection, ids).await?;
         let one = |(id, built): (&DocId, Built)| Look {
             built: match built {
-                Built::Document(document) => Some(Ok(document)),
-                Built::Rejected(_) => Some(Err(())),
+                Built::Document(document, _) => Some(Ok(document)),
+                Built::Rejected(..) => Some(Err(())),
                 Built::Gone => None,
             },
             stored: stored.remove(id).flatten(),

@@ -16,13 +16,19 @@ pub(crate) fn describe() -> Value {
             .parse()
             .ok()
     });
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     json!({
         "processor": model.map_or("unknown", |(_, name)| name.trim()),
         "cores": std::thread::available_parallelism().map_or(0, usize::from),
         "memory_gb": kilobytes.unwrap_or(0_u64).div_ceil(1_000_000),
-        "load_before": load.split(' ').next().and_then(|load| load.parse::<f64>().ok()),
+        "load_before": load(),
     })
+}
+
+/// The load average of the last minute.
+pub(crate) fn load() -> f64 {
+    let loads = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let first = loads.split(' ').next().and_then(|load| load.parse().ok());
+    first.unwrap_or(f64::NAN)
 }
 
 /// The same in a line.

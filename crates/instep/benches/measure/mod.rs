@@ -65,20 +65,48 @@ impl Engine {
     }
 }
 
-/// The configuration of the Tate's documents: database and state in this folder, one set on this engine.
-pub(crate) fn configuration(folder: &Path, engine: Engine) -> Config {
-    let name = engine.name();
+/// Where the Tate's rows are.
+#[derive(Clone, Debug)]
+pub(crate) enum Home {
+    /// `tate.db` in the folder of the run.
+    Sqlite,
+    /// The Postgres database of this URL.
+    Postgres(String),
+}
+
+impl Home {
+    /// What a process that was started with `--url` is to read.
+    pub(crate) fn of(arguments: &mut Arguments) -> Home {
+        arguments.value("--url").map_or(Home::Sqlite, Home::Postgres)
+    }
+
+    fn url(&self) -> &str {
+        match self {
+            Home::Sqlite => "sqlite:tate.db",
+            Home::Postgres(url) => url,
+        }
+    }
+}
+
+/// The configuration of the Tate's documents: state in this folder, one set on this engine. `more`: further
+/// collections.
+pub(crate) fn configuration(folder: &Path, engine: Engine, home: &Home, more: &str) -> Config {
+    let (name, url) = (engine.name(), home.url());
     let text = format!(
-        "[state]\npath = \"{name}-state\"\n[source.tate]\nurl = \"sqlite:tate.db\"\n{}\n\
+        "[state]\npath = \"{name}-state\"\n[source.tate]\nurl = \"{url}\"\n{}{more}\n\
          [cluster.measured]\nengine = \"{name}\"\n[set.main]\ncluster = \"measured\"\nactive = true\n",
         tate::COLLECTION
     );
+    parsed(folder, text)
+}
+
+/// A configuration of the folder's.
+pub(crate) fn parsed(folder: &Path, text: String) -> Config {
     Config::parse(&folder.join("instep.toml"), text, &|_| None).expect("the configuration is valid")
 }
 
 /// Everything opened, with an empty state.
-pub(crate) async fn open(folder: &Path, engine: Engine) -> Result<Parts> {
-    let config = configuration(folder, engine);
+pub(crate) async fn open(config: Config) -> Result<Parts> {
     if config.state.exists() {
         std::fs::remove_dir_all(&config.state).expect("an earlier run's state can be removed");
     }

@@ -3,6 +3,7 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,8 +15,9 @@ use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 use serde_json::{Value, json};
 
-use crate::measure::{Engine, block_on, configuration, open};
+use crate::measure::{Engine, Home, block_on, configuration, open};
 use crate::process::{Peak, cpu_us, threads_us};
+use crate::{tate, world};
 
 /// The columns that the documents hold, one statement for each table.
 const TABLES: [&str; 8] = [
@@ -54,8 +56,12 @@ pub(crate) enum Part {
     Tables,
     /// SQLite alone: one statement that makes the JSON.
     Json,
+    /// Postgres alone: one statement that makes the JSON, with each table joined by hash.
+    Copy,
     /// Ours, into an engine that keeps nothing.
     Null,
+    /// The same, with two collections more whose reads are recorded.
+    Recorded,
     /// Writes the documents that ours makes into a file, for `Raw`. Not measured.
     Ready,
     /// Tantivy alone, fed with the documents that are ready.
@@ -65,14 +71,32 @@ pub(crate) enum Part {
 }
 
 impl Part {
+    const ALL: [Part; 8] = [
+        Part::Tables,
+        Part::Json,
+        Part::Copy,
+        Part::Null,
+        Part::Recorded,
+        Part::Ready,
+        Part::Raw,
+        Part::Embedded,
+    ];
+
     /// Those that are measured, in the order of a round.
-    pub(crate) const MEASURED: [Part; 5] = [Part::Tables, Part::Json, Part::Null, Part::Raw, Part::Embedded];
+    pub(crate) fn measured(home: &Home) -> [Part; 5] {
+        match home {
+            Home::Sqlite => [Part::Tables, Part::Json, Part::Null, Part::Raw, Part::Embedded],
+            Home::Postgres(_) => [Part::Copy, Part::Null, Part::Recorded, Part::Raw, Part::Embedded],
+        }
+    }
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Part::Tables => "tables",
             Part::Json => "json",
+            Part::Copy => "copy",
             Part::Null => "null",
+            Part::Recorded => "recorded",
             Part::Ready => "ready",
             Part::Raw => "raw",
             Part::Embedded => "embedded",
@@ -80,19 +104,20 @@ impl Part {
     }
 
     pub(crate) fn named(name: &str) -> Option<Part> {
-        let all = Part::MEASURED.into_iter().chain([Part::Ready]);
-        all.into_iter().find(|part| part.name() == name)
+        Part::ALL.into_iter().find(|part| part.name() == name)
     }
 
-    /// Runs it on the database in this folder.
-    pub(crate) fn run(self, folder: &Path) -> Value {
+    /// Runs it on these rows, with its files in this folder.
+    pub(crate) fn run(self, folder: &Path, home: &Home) -> Value {
         match self {
             Part::Tables => read(folder, &TABLES),
             Part::Json => read(folder, &[JSON]),
-            Part::Null => block_on(ours(folder, Engine::Null)),
-            Part::Ready => block_on(ready(folder)),
-            Part::Raw => raw(folder),
-            Part::Embedded => block_on(ours(folder, Engine::Embedded)),
+            Part::Copy => copy(home),
+            Part::Null => block_on(ours(folder, Engine::Null, home, "")),
+            Part::Recorded => block_on(ours(folder, Engine::Null, home, world::MORE_COLLECTIONS)),
+            Part::Ready => block_on(ready(folder, home)),
+            Part::Raw => raw(folder, home),
+            Part::Embedded => block_on(ours(folder, Engine::Embedded, home, "")),
         }
     }
 }
@@ -152,10 +177,33 @@ fn read(folder: &Path, statements: &[&str]) -> Value {
     cost.end(documents, seconds)
 }
 
+/// `psql` writes the documents to nothing; its start counts.
+fn copy(home: &Home) -> Value {
+    let Home::Postgres(url) = home else {
+        panic!("the statement is Postgres'")
+    };
+    let binaries = instep_conformance::postgres::available().expect("the run began with a look");
+    let statement = format!(
+        "copy ({}) to stdout",
+        include_str!("../../tests/support/tate.sql")
+    );
+    let cost = Cost::begin();
+    let mut psql = binaries.command("psql");
+    psql.args(["-X", "-q", "-c", &statement, "-d", url])
+        .stdout(Stdio::null());
+    assert!(
+        psql.status().expect("psql runs").success(),
+        "the statement is valid"
+    );
+    let seconds = cost.done();
+    cost.end(tate::ARTWORKS, seconds)
+}
+
 /// The first synchronisation through the library, from an empty state until every document is in the engine. Ending it
 /// (the merges that have begun) counts as CPU, as it does for Tantivy alone.
-async fn ours(folder: &Path, engine: Engine) -> Value {
-    let parts = open(folder, engine).await.expect("the parts open");
+async fn ours(folder: &Path, engine: Engine, home: &Home, more: &str) -> Value {
+    let config = configuration(folder, engine, home, more);
+    let parts = open(config).await.expect("the parts open");
     let cost = Cost::begin();
     let running = Running::start(&parts).await.expect("the parts start");
     let done = running.caught_up().await.expect("the state can be read");
@@ -175,8 +223,9 @@ async fn ours(folder: &Path, engine: Engine) -> Value {
 }
 
 /// Ids and JSON, line by line.
-async fn ready(folder: &Path) -> Value {
-    let parts = open(folder, Engine::Null).await.expect("the parts open");
+async fn ready(folder: &Path, home: &Home) -> Value {
+    let config = configuration(folder, Engine::Null, home, "");
+    let parts = open(config).await.expect("the parts open");
     let collection = parts.collections[0].name.clone();
     let mut file = std::io::BufWriter::new(std::fs::File::create(folder.join("ready")).expect("a file"));
     let mut after = None;
@@ -188,7 +237,7 @@ async fn ready(folder: &Path) -> Value {
             .expect("keys");
         let Some(last) = ids.last().cloned() else { break };
         for built in parts.assembler.build(&collection, &ids).await.expect("documents") {
-            let Built::Document(document) = built else {
+            let Built::Document(document, _) = built else {
                 panic!("every row is a document")
             };
             assert_eq!(document.readers, Readers::Public, "the collection is public");
@@ -201,7 +250,7 @@ async fn ready(folder: &Path) -> Value {
 }
 
 /// As much memory and as many threads as the engine's writer has, one commit at the end.
-fn raw(folder: &Path) -> Value {
+fn raw(folder: &Path, home: &Home) -> Value {
     let text = std::fs::read_to_string(folder.join("ready")).expect("it was written before");
     let lines: Vec<&str> = text.lines().collect();
     let language = Language::from("en");
@@ -220,7 +269,7 @@ fn raw(folder: &Path) -> Value {
     if directory.exists() {
         std::fs::remove_dir_all(&directory).expect("an earlier run's index can be removed");
     }
-    let config = configuration(folder, Engine::Embedded);
+    let config = configuration(folder, Engine::Embedded, home, "");
     let mapping = block_on(async {
         let schemas =
             instep::wiring::schemas(&instep::wiring::open_sources(&config).expect("it opens")).await;

@@ -32,15 +32,30 @@ pub(crate) fn threads_us() -> BTreeMap<String, u64> {
     threads
 }
 
-/// utime + stime: the 14th and 15th field; the second may hold spaces and ends with the last parenthesis.
-fn used(stat: &str) -> u64 {
-    let (_, after) = stat.rsplit_once(')').expect("the name is in parentheses");
-    let ticks = after
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .map(|ticks| ticks.parse::<u64>().expect("ticks"));
-    ticks.sum::<u64>() * TICK_US
+/// utime + stime, in microseconds: the 14th and 15th field of `stat`.
+pub(crate) fn used(stat: &str) -> u64 {
+    ticks(stat, 14) + ticks(stat, 15)
+}
+
+/// The same of children that ended and were waited for: the 16th and 17th.
+pub(crate) fn children_us(stat: &str) -> u64 {
+    ticks(stat, 16) + ticks(stat, 17)
+}
+
+/// The parent's number.
+pub(crate) fn parent(stat: &str) -> Option<&str> {
+    field(stat, 4)
+}
+
+/// A field as the manual numbers it, from the third on: the second may hold spaces and ends with the last parenthesis.
+fn field(stat: &str, number: usize) -> Option<&str> {
+    let (_, after) = stat.rsplit_once(')')?;
+    after.split_whitespace().nth(number - 3)
+}
+
+fn ticks(stat: &str, number: usize) -> u64 {
+    let ticks = field(stat, number).and_then(|ticks| ticks.parse::<u64>().ok());
+    ticks.expect("a number of ticks") * TICK_US
 }
 
 /// Anonymous memory in the process's resident set, in kB.

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use instep_core::{
-    Appended, ChangeLog, CollectionName, DocKey, Entry, FanOut, Owned, Position, Result, Scan, Seq, SetName,
-    SetState, SetStatus, Settlement, SourceName, Ticket, Touch, Trouble,
+    Appended, ChangeLog, CollectionName, DocKey, FanOut, Owned, Position, Result, Scan, Seq, SetName,
+    SetState, SetStatus, Settlement, SourceName, Taken, Touch, Trouble,
 };
 
 use crate::clock::now_us;
@@ -34,7 +34,7 @@ impl Recorded {
         let first = appended.head.0 - appended.touched + 1;
         let documents = touches.iter().filter_map(|touch| match touch {
             Touch::Document(key) => Some(key.id.as_str()),
-            Touch::FanOut(_) | Touch::Scan(_) => None,
+            Touch::FanOut(_) | Touch::Scan(_) | Touch::Row(_) => None,
         });
         for (seq, id) in (first..).zip(documents) {
             times.logged.insert(id.to_owned(), now);
@@ -81,18 +81,18 @@ impl ChangeLog for Recorded {
         self.log.own(set, owner).await
     }
 
-    async fn take(&self, set: &Owned, after: Seq, n: usize) -> Result<(Ticket, Vec<Entry>)> {
+    async fn take(&self, set: &Owned, after: Seq, n: usize) -> Result<Taken> {
         self.log.take(set, after, n).await
     }
 
-    async fn settle(&self, set: &Owned, done: &Settlement) -> Result<()> {
-        self.log.settle(set, done).await?;
+    async fn settle(&self, set: &Owned, done: &Settlement) -> Result<Appended> {
+        let again = self.log.settle(set, done).await?;
         let now = now_us();
         let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
         let left = times.waiting.split_off(&(done.position.0 + 1));
         let settled = std::mem::replace(&mut times.waiting, left);
         times.settled.extend(settled.into_values().map(|id| (id, now)));
-        Ok(())
+        Ok(again)
     }
 
     async fn rescan(

@@ -23,7 +23,11 @@ const LOOK: Duration = Duration::from_millis(200);
 pub(crate) async fn serve(path: &Path, listen: Option<SocketAddr>, output: &Output) -> Result<ExitCode> {
     let config = configuration(path)?;
     let listener = serving::listen(&config, listen.unwrap_or(config.listen)).await?;
-    let parts = Parts::open(config, Access::Owner).await?;
+    let tell = |text: &str| output.note(text);
+    let parts = tokio::select! {
+        parts = Parts::open_patiently(config, &tell) => parts?,
+        () = asked_to_stop() => return Ok(ExitCode::SUCCESS),
+    };
     serve_parts(&parts, listener, output, |address| {
         output.result(
             &format!("serving on http://{address}"),
@@ -119,6 +123,7 @@ fn report(parts: &Parts, done: &CaughtUp, took: Duration, output: &Output) {
         .iter()
         .map(|problem| json!({ "problem": problem }));
     answer["halted_sources"] = halted.collect();
+    answer["halted_collections"] = operations::halted_collections(&done.halted_collections);
     answer["complete"] = json!(done.is_complete());
     answer["seconds"] = json!(took.as_secs_f64());
     let text = crate::command::status::table(&answer);

@@ -1,18 +1,23 @@
 //! `status`: how far each set is.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 
 use instep_core::Result;
 use serde_json::Value;
 
+use crate::check;
 use crate::command::configuration;
 use crate::operations;
 use crate::output::Output;
 use crate::wiring::{Access, Parts};
 
-/// `instep status`: reads the state, also beside a running process. Fails when a set or a source is halted, or touches
-/// are not conserved.
+/// So many tables are named in one line.
+const NAMED: usize = 8;
+
+/// `instep status`: reads the state, also beside a running process. Fails when a set, a collection or a source is halted, or
+/// touches are not conserved.
 pub(crate) async fn status(path: &Path, output: &Output) -> Result<ExitCode> {
     let config = configuration(path)?;
     let active = config
@@ -24,6 +29,25 @@ pub(crate) async fn status(path: &Path, output: &Output) -> Result<ExitCode> {
     let active = active.expect("the configuration has one active set");
     let sources: Vec<_> = config.sources.iter().map(|source| source.name.clone()).collect();
     let mut answer = operations::status(&log, &active, &sources).await?;
+    let runs = check::in_use(&config.state).is_some();
+    let halted = answer["halted_sources"].clone();
+    let is_halted = |source: &Value| {
+        let mut halted = halted.as_array().into_iter().flatten();
+        halted.any(|halted| halted["source"] == *source)
+    };
+    for source in answer["sources"].as_array_mut().into_iter().flatten() {
+        if !runs {
+            // Nobody follows: what was waited for is over.
+            source["waiting"] = Value::Null;
+        }
+        let state = match (is_halted(&source["source"]), runs) {
+            (true, _) => "halted",
+            (false, true) if source["waiting"].is_null() => "followed",
+            (false, true) => "held_up",
+            (false, false) => "not_running",
+        };
+        source["state"] = state.into();
+    }
     for set in answer["sets"].as_array_mut().into_iter().flatten() {
         let configured = config.sets.iter().any(|known| set["set"] == known.name.as_str());
         set["configured"] = configured.into();
@@ -34,7 +58,8 @@ pub(crate) async fn status(path: &Path, output: &Output) -> Result<ExitCode> {
         .into_iter()
         .flatten()
         .all(|set| set["state"] != "halted" && set["conserved"] == true);
-    let healthy = healthy && answer["halted_sources"].as_array().is_none_or(Vec::is_empty);
+    let none = |halted: &str| answer[halted].as_array().is_none_or(Vec::is_empty);
+    let healthy = healthy && none("halted_sources") && none("halted_collections");
     Ok(if healthy {
         ExitCode::SUCCESS
     } else {
@@ -77,7 +102,7 @@ pub(crate) fn table(status: &Value) -> String {
         ]);
         if let Some(reason) = set["reason"].as_str() {
             notes.push(format!(
-                "{} is halted: {reason}",
+                "set {} is halted: {reason}",
                 set["set"].as_str().unwrap_or_default()
             ));
         }
@@ -95,7 +120,7 @@ pub(crate) fn table(status: &Value) -> String {
         }
         if set["configured"] == false {
             notes.push(format!(
-                "{} is not in the configuration: nobody works on it, and it holds the change log back; define it again",
+                "set {} is not in the configuration: nobody works on it, and it holds the change log back; define it again",
                 set["set"].as_str().unwrap_or_default()
             ));
         }
@@ -116,6 +141,20 @@ pub(crate) fn table(status: &Value) -> String {
             part("message"),
             part("remedy")
         ));
+    }
+    for halted in status["halted_collections"].as_array().into_iter().flatten() {
+        let part = |name: &str| halted[name].as_str().unwrap_or_default();
+        let problem = |name: &str| halted["problem"][name].as_str().unwrap_or_default();
+        notes.push(format!(
+            "collection {} stands still in set {}: {}\n    next: {}",
+            part("collection"),
+            part("set"),
+            problem("message"),
+            problem("remedy")
+        ));
+    }
+    for source in status["sources"].as_array().into_iter().flatten() {
+        notes.extend(source_notes(source));
     }
     for trouble in status["troubles"].as_array().into_iter().flatten() {
         let part = |name: &str| trouble[name].as_str().unwrap_or_default();
@@ -147,10 +186,80 @@ pub(crate) fn table(status: &Value) -> String {
                 .to_owned(),
         );
     }
-    let mut text = table.to_string();
-    for note in notes {
+    let mut text = lines(&table);
+    let sources = status["sources"].as_array().map_or(&[][..], Vec::as_slice);
+    if !sources.is_empty() {
         text.push('\n');
+        text.push_str(&lines(&source_table(sources)));
+    }
+    if !notes.is_empty() {
+        text.push('\n');
+    }
+    for note in notes {
         text.push_str(&note);
+        text.push('\n');
     }
     text
+}
+
+/// A table without the blanks at the ends of its lines.
+fn lines(table: &comfy_table::Table) -> String {
+    let text = table.to_string();
+    text.lines()
+        .map(|line| format!("{}\n", line.trim_end()))
+        .collect()
+}
+
+/// Where each source is. The position is how far its changes are in our log: of Postgres the place in its own log.
+fn source_table(sources: &[Value]) -> comfy_table::Table {
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::NOTHING);
+    table.set_header(["source", "state", "position"]);
+    for source in sources {
+        let name = source["source"].as_str().unwrap_or_default().to_owned();
+        let part = |name: &str| source[name].as_str().unwrap_or("-").replace('_', " ");
+        table.add_row([name, part("state"), part("position")]);
+    }
+    table
+}
+
+/// What a person should know about a source: what it waits for, and how it knows former parents.
+fn source_notes(source: &Value) -> Vec<String> {
+    let name = source["source"].as_str().unwrap_or_default();
+    let mut notes = Vec::new();
+    if source["rescan_asked"] == true {
+        notes.push(format!(
+            "source {name} is to be followed anew: a running server does it at once, otherwise `instep serve` or `instep sync --once`"
+        ));
+    }
+    if let Some(message) = source["waiting"]["message"].as_str() {
+        let next = source["waiting"]["remedy"].as_str();
+        let next = next
+            .map(|remedy| format!("\n    next: {remedy}"))
+            .unwrap_or_default();
+        notes.push(format!("source {name} waits: {message}{next}"));
+    }
+    let mut means: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let mut cheaper = false;
+    for former in source["former"].as_array().into_iter().flatten() {
+        let part = |part: &str| former[part].as_str().unwrap_or_default();
+        means.entry(part("means")).or_default().push(part("table"));
+        cheaper |= former["cheaper"].is_string();
+    }
+    for (means, tables) in means {
+        let named = tables.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
+        let more = match tables.len().saturating_sub(NAMED) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        notes.push(format!(
+            "source {name}: former parents of {named}{more} are known by {means}"
+        ));
+    }
+    if cheaper {
+        notes.push(format!(
+            "source {name}: `instep check` prints the statements that make former parents known at less cost"
+        ));
+    }
+    notes
 }

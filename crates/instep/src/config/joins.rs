@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use instep_core::{ColumnKind, Node, NodeId, OrderBy, TableSchema};
+use instep_core::{ColumnKind, Equality, Node, NodeId, OrderBy, TableSchema};
 
-use crate::config::on::{conditions, short, spell};
+use crate::config::on::{conditions, parts, plain, short, spell};
 use crate::config::problem::Problem;
 use crate::config::raw::{At, RawTable};
 
@@ -19,6 +19,36 @@ pub(crate) struct Tree<'a> {
 
 /// Pairs (column above, column below).
 type Pairs = Vec<(String, String)>;
+
+/// What the name of a table means.
+pub(crate) enum Meant<'a> {
+    /// This table.
+    Table(&'a TableSchema),
+    /// None that is listed.
+    Nothing,
+    /// One of these, and none rather than the others.
+    Several(Vec<&'a TableSchema>),
+}
+
+/// What a name means: the table that is spelled so; without its schema's name the one that is called so, or among
+/// several the one in `public`.
+pub(crate) fn meant<'a>(schemas: &'a [TableSchema], name: &str) -> Meant<'a> {
+    if let Some(exact) = schemas.iter().find(|table| table.name.as_str() == name) {
+        return Meant::Table(exact);
+    }
+    let wanted = parts(name).join(".");
+    let in_full: Vec<_> = schemas.iter().filter(|table| plain(table) == wanted).collect();
+    let alike: Vec<_> = schemas.iter().filter(|table| short(table) == wanted).collect();
+    let in_public = alike
+        .iter()
+        .find(|table| parts(table.name.as_str())[0] == "public");
+    match (in_full.as_slice(), alike.as_slice(), in_public) {
+        ([only], _, _) | ([], [only], _) | ([], _, Some(only)) => Meant::Table(only),
+        ([], [], None) => Meant::Nothing,
+        ([], _, None) => Meant::Several(alike),
+        ([_, _, ..], _, _) => Meant::Several(in_full),
+    }
+}
 
 /// How many rows a join may find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +69,7 @@ impl<'a> Tree<'a> {
             names: Vec::new(),
         };
         let table = tree.find(root)?;
-        tree.add(table, None, Vec::new(), false, vec![short(table).to_owned()]);
+        tree.add(table, None, Vec::new(), false, vec![short(table)]);
         Ok(tree)
     }
 
@@ -65,7 +95,7 @@ impl<'a> Tree<'a> {
         let own = match &raw.alias {
             Some(alias) => vec![alias.get_ref().clone()],
             None => {
-                let mut own = vec![short(table).to_owned(), table.name.to_string()];
+                let mut own = vec![short(table), plain(table), table.name.to_string()];
                 own.extend(Some(field.to_owned()).filter(|field| !self.names[parent].contains(field)));
                 own
             }
@@ -92,7 +122,7 @@ impl<'a> Tree<'a> {
                     Some(on) => self.through_pairs(on, parent, link, &own, table)?,
                     None => self.through_keys(through, parent, link, table)?,
                 };
-                let link = self.add(link, Some(parent), above, true, vec![short(link).to_owned()]);
+                let link = self.add(link, Some(parent), above, true, vec![short(link)]);
                 self.add(table, Some(link), below, false, own)
             }
         };
@@ -112,8 +142,7 @@ impl<'a> Tree<'a> {
         mut names: Vec<String>,
     ) -> NodeId {
         let alias = names[0].clone();
-        names.push(short(table).to_owned());
-        names.push(table.name.to_string());
+        names.extend([short(table), plain(table), table.name.to_string()]);
         self.nodes.push(Node {
             alias,
             table: table.name.clone(),
@@ -128,22 +157,27 @@ impl<'a> Tree<'a> {
         self.nodes.len() - 1
     }
 
-    /// A table by its name, with or without its schema's; it must have a primary key.
+    /// A table by its name; it must have a primary key. Without its schema's name it is the one that is called so, or
+    /// among several the one in `public`.
     fn find(&self, name: &At<String>) -> Result<&'a TableSchema, Problem> {
-        let wanted = name.get_ref();
-        let exact = self.schemas.iter().find(|table| table.name.as_str() == wanted);
-        let mut alike = self.schemas.iter().filter(|table| short(table) == wanted);
-        let table = match (exact, alike.next(), alike.next()) {
-            (Some(table), _, _) | (None, Some(table), None) => table,
-            (None, Some(first), Some(second)) => {
-                return Err(
-                    Problem::new(name.span(), format!("several tables are called `{wanted}`"))
-                        .help(format!("write {} or {}", first.name, second.name)),
-                );
-            }
-            (None, None, _) => {
+        let table = match meant(self.schemas, name.get_ref()) {
+            Meant::Table(table) => table,
+            Meant::Nothing => {
                 let known = self.schemas.iter().map(|table| table.name.as_str());
-                return Err(Problem::unknown(name.span(), "table", wanted, "", known));
+                let problem = Problem::unknown(name.span(), "table", name.get_ref(), "", known);
+                return Err(match self.schemas {
+                    [] => problem.help("no table can be read there: `instep check` says what is missing"),
+                    [_, ..] => problem,
+                });
+            }
+            Meant::Several(several) => {
+                let several = several
+                    .iter()
+                    .map(|table| table.name.as_str())
+                    .collect::<Vec<_>>();
+                let message = format!("several tables are called `{}`", name.get_ref());
+                let problem = Problem::new(name.span(), message);
+                return Err(problem.help(format!("write {}", several.join(" or "))));
             }
         };
         table.require_key().map_err(|error| {
@@ -262,9 +296,9 @@ impl<'a> Tree<'a> {
         table: &TableSchema,
     ) -> Result<(Pairs, Pairs), Problem> {
         let above = self.tables[parent];
-        let mut link_names = vec![link.name.to_string()];
+        let mut link_names = vec![plain(link), link.name.to_string()];
         let taken = |name: &String| own.contains(name) || self.names[parent].contains(name);
-        link_names.extend(Some(short(link).to_owned()).filter(|name| !taken(name)));
+        link_names.extend(Some(short(link)).filter(|name| !taken(name)));
         let mut pairs = (Vec::new(), Vec::new());
         for (left, right) in conditions(on)? {
             let (link_side, other) = match (link_names.contains(&left.0), link_names.contains(&right.0)) {
@@ -409,7 +443,7 @@ fn zip(above: &[String], below: &[String]) -> Pairs {
 }
 
 fn spelled(above: &TableSchema, below: &TableSchema, pairs: &Pairs) -> String {
-    spell_on(&spell(short(above)), &spell(short(below)), pairs)
+    spell_on(&spell(&short(above)), &spell(&short(below)), pairs)
 }
 
 /// The `on` that compares these columns; the tables are spelled already.
@@ -466,7 +500,8 @@ fn same_kinds(
     pairs: &[(String, String)],
     place: &Range<usize>,
 ) -> Result<(), Problem> {
-    let Some((up, down)) = pairs.iter().find(|(up, down)| !alike(above, up, below, down)) else {
+    let strange = |(up, down): &&(String, String)| compared(above, up, below, down) != Compared::Alike;
+    let Some((up, down)) = pairs.iter().find(strange) else {
         return Ok(());
     };
     let declared = |table: &TableSchema, name: &str| {
@@ -481,19 +516,50 @@ fn same_kinds(
         declared(below, down),
         below.name
     );
-    Err(Problem::new(place.clone(), message).help("both columns must have the same type"))
+    let help = match compared(above, up, below, down) {
+        Compared::Alike | Compared::Kinds => "both columns must have the same type",
+        Compared::Case => "one of them ignores case and the other does not: give both columns the same type",
+        Compared::Collation => {
+            "a nondeterministic collation takes different texts for equal, by rules that are the database's alone: join \
+             by other columns, or give both a deterministic collation, or the type citext to ignore case"
+        }
+    };
+    Err(Problem::new(place.clone(), message).help(help))
 }
 
-/// Whether two columns hold values that can be equal.
+/// Whether two columns hold values that can be equal, in the database as well as here.
 pub(crate) fn alike(above: &TableSchema, up: &str, below: &TableSchema, down: &str) -> bool {
+    compared(above, up, below, down) == Compared::Alike
+}
+
+/// What comes of comparing the values of two columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Compared {
+    /// The same whoever compares.
+    Alike,
+    /// They are of different kinds.
+    Kinds,
+    /// One of the columns ignores case: whether they are equal depends on who asks.
+    Case,
+    /// Only the database knows.
+    Collation,
+}
+
+fn compared(above: &TableSchema, up: &str, below: &TableSchema, down: &str) -> Compared {
     let (Some(a), Some(b)) = (above.column(up), below.column(down)) else {
-        return false;
+        return Compared::Kinds;
     };
+    match (a.equality(), b.equality()) {
+        (Equality::Collation, _) | (_, Equality::Collation) => return Compared::Collation,
+        (Equality::Caseless, Equality::Bytes) | (Equality::Bytes, Equality::Caseless) => {
+            return Compared::Case;
+        }
+        (Equality::Bytes, Equality::Bytes) | (Equality::Caseless, Equality::Caseless) => {}
+    }
     let class = |kind: ColumnKind| match kind {
-        ColumnKind::Integer => 1,
-        ColumnKind::Boolean => 8,
-        ColumnKind::Double => 2,
-        ColumnKind::Decimal => 3,
+        // Numbers are equal by what they are worth.
+        ColumnKind::Integer | ColumnKind::Double | ColumnKind::Decimal => 1,
+        ColumnKind::Boolean => 2,
         ColumnKind::Text | ColumnKind::Keyword | ColumnKind::Date => 4,
         ColumnKind::Json => 5,
         ColumnKind::Array => 6,
@@ -501,5 +567,8 @@ pub(crate) fn alike(above: &TableSchema, up: &str, below: &TableSchema, down: &s
         ColumnKind::Any => 0,
     };
     let (a, b) = (class(a.kind), class(b.kind));
-    a == b || a == 0 || b == 0
+    match a == b || a == 0 || b == 0 {
+        true => Compared::Alike,
+        false => Compared::Kinds,
+    }
 }

@@ -38,14 +38,38 @@ pub(crate) fn spell(name: &str) -> String {
     }
 }
 
-/// A table's name without its schema's.
-pub(crate) fn short(table: &TableSchema) -> &str {
-    table
-        .name
-        .as_str()
-        .rsplit('.')
-        .next()
-        .expect("a split has a part")
+/// A table's name without its schema's, and without quotes.
+pub(crate) fn short(table: &TableSchema) -> String {
+    parts(table.name.as_str()).pop().expect("a name has a part")
+}
+
+/// A table's whole name without quotes, as `on` reads it.
+pub(crate) fn plain(table: &TableSchema) -> String {
+    parts(table.name.as_str()).join(".")
+}
+
+/// The parts of a name between its dots: a part that holds a dot or a quote stands in double quotes. What is not
+/// spelled in this way is split at every dot.
+pub(crate) fn parts(name: &str) -> Vec<String> {
+    let quoted = || {
+        let mut parts = Vec::new();
+        let mut rest = name;
+        loop {
+            let (part, after) = match rest.strip_prefix('"') {
+                Some(inside) => in_quotes(inside)?,
+                None => {
+                    let (part, after) = rest.split_at(rest.find('.').unwrap_or(rest.len()));
+                    (part.to_owned(), after)
+                }
+            };
+            parts.push(part);
+            match after.strip_prefix('.') {
+                Some(after) => rest = after,
+                None => return after.is_empty().then_some(parts),
+            }
+        }
+    };
+    quoted().unwrap_or_else(|| name.split('.').map(str::to_owned).collect())
 }
 
 enum Token {

@@ -3,6 +3,7 @@
 //! The doc comments of this file are the descriptions in the JSON Schema that `instep config schema` prints.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use schemars::JsonSchema;
 use serde::de::value::MapAccessDeserializer;
@@ -66,12 +67,37 @@ pub(crate) struct RawServer {
 }
 
 /// A database.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawSource {
-    /// `sqlite:<path>`, relative to this file. `${VAR}` takes from the environment, `file:<path>` reads a file.
+    /// `sqlite:<path>`, relative to this file, or `postgres://user@host:port/database?sslmode=verify-full`. `${VAR}` takes
+    /// from the environment, `file:<path>` reads a file. As user or password of Postgres, `${VAR}` is taken as it is:
+    /// nothing in it needs to be written as %XX.
     #[schemars(with = "String")]
     pub(crate) url: At<String>,
+    /// For Postgres: where changes are streamed from, when `url` is a pooler or a replica.
+    #[schemars(with = "Option<String>")]
+    pub(crate) stream_url: Option<At<String>>,
+    /// For Postgres: a file with the password and nothing else, relative to this file. It wins over the URLs' passwords.
+    #[schemars(with = "Option<String>")]
+    pub(crate) password_file: Option<At<String>>,
+    /// For Postgres: a PEM file with the authorities that signed the server's certificate, relative to this file; or
+    /// `system` for those this machine trusts.
+    #[schemars(with = "Option<String>")]
+    pub(crate) root_certificate: Option<At<String>>,
+    /// For Postgres: the replication slot. `instep_<source>` without it.
+    #[schemars(with = "Option<String>")]
+    pub(crate) slot: Option<At<String>>,
+    /// For Postgres: the publication. `instep_<source>` without it.
+    #[schemars(with = "Option<String>")]
+    pub(crate) publication: Option<At<String>>,
+}
+
+/// Without the addresses: they may hold passwords.
+impl fmt::Debug for RawSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawSource").finish_non_exhaustive()
+    }
 }
 
 /// A document type.
@@ -81,13 +107,15 @@ pub(crate) struct RawCollection {
     /// The source its rows live in. May be left out when there is only one.
     #[schemars(with = "Option<String>")]
     pub(crate) source: Option<At<String>>,
-    /// The root table: each of its rows is a document, its primary key the document's `_id`.
+    /// The root table: each of its rows is a document, its primary key the document's `_id`. With its schema's name or
+    /// without it: `public.product`, or `product` where one table has that name, or one of several in `public`.
     #[schemars(with = "String")]
     pub(crate) root: At<String>,
     /// The language of its text: picks the analyzer of text fields and names the index.
     #[schemars(with = "Option<String>")]
     pub(crate) language: Option<At<RawLanguage>>,
-    /// Who may read a document: a column with a JSON array of names, or a joined table with one name in each row.
+    /// Who may read a document: a column with an array of names (JSON text, where the source has no arrays), or a joined
+    /// table with one name in each row.
     #[schemars(with = "Option<RawReaders>")]
     pub(crate) readers: Option<At<RawReaders>>,
     /// Everybody may read its documents, without a key too.
@@ -96,6 +124,23 @@ pub(crate) struct RawCollection {
     /// The documents' fields. A name with dots adds to a joined object: `"reviews.author"`.
     #[schemars(with = "BTreeMap<String, RawField>")]
     pub(crate) fields: BTreeMap<At<String>, At<RawField>>,
+}
+
+impl RawCollection {
+    /// The tables it names: its root, those it joins, and the link tables between them.
+    pub(crate) fn tables(&self) -> Vec<&str> {
+        let joins = self.fields.values().filter_map(|field| match field.get_ref() {
+            RawField::Type(_) => None,
+            RawField::Table(table) => Some(table),
+        });
+        let readers = self.readers.iter().filter_map(|readers| match readers.get_ref() {
+            RawReaders::Column(_) => None,
+            RawReaders::Joined(join) => Some(join),
+        });
+        let joined = joins.chain(readers).flat_map(|join| [&join.table, &join.through]);
+        let names = [&self.root].into_iter().chain(joined.flatten());
+        names.map(|name| name.get_ref().as_str()).collect()
+    }
 }
 
 /// A language's tag.
@@ -110,7 +155,7 @@ impl<'de> Deserialize<'de> for RawLanguage {
         struct Visitor;
         impl<'de> serde::de::Visitor<'de> for Visitor {
             type Value = RawLanguage;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a language such as \"en\"")
             }
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<RawLanguage, E> {
@@ -128,7 +173,7 @@ impl<'de> Deserialize<'de> for RawLanguage {
 #[derive(Debug, JsonSchema)]
 #[schemars(untagged)]
 pub(crate) enum RawReaders {
-    /// A column of the root that holds a JSON array of names.
+    /// A column of the root that holds an array of names.
     Column(String),
     /// Joined rows, each with one name in the column `values`.
     Joined(Box<RawTable>),
@@ -167,7 +212,7 @@ pub(crate) struct RawTable {
     /// For decimal: digits after the point. The column's own, or 2, without it.
     #[schemars(with = "Option<u8>")]
     pub(crate) scale: Option<At<u8>>,
-    /// The column holds an array (JSON text): the field has each of its values.
+    /// The column holds an array (JSON text, where the source has no arrays): the field has each of its values.
     #[schemars(with = "Option<bool>")]
     pub(crate) array: Option<At<bool>>,
     /// Joins this table.
@@ -250,7 +295,7 @@ macro_rules! text_or_table {
                 struct Visitor;
                 impl<'de> serde::de::Visitor<'de> for Visitor {
                     type Value = $name;
-                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                         f.write_str($expecting)
                     }
                     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<$name, E> {

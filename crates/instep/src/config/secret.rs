@@ -87,7 +87,18 @@ pub(crate) fn resolve(
     let Some(path) = text.strip_prefix("file:") else {
         return expand(text, &span, environment);
     };
-    let read = std::fs::read_to_string(folder.join(expand(path, &span, environment)?)).map_err(|error| {
+    read(path, span, folder, environment)
+}
+
+/// The text of a file without its last line break; `${VAR}` in its path is replaced.
+pub(crate) fn read(
+    path: &str,
+    span: Range<usize>,
+    folder: &Path,
+    environment: Environment<'_>,
+) -> Result<String, Problem> {
+    let file = folder.join(expand(path, &span, environment)?);
+    let read = std::fs::read_to_string(file).map_err(|error| {
         Problem::new(span, format!("cannot read `{path}`: {error}"))
             .help("make the file, readable by this user only; its path is relative to the configuration")
     })?;
@@ -95,7 +106,12 @@ pub(crate) fn resolve(
     Ok(line.strip_suffix('\r').unwrap_or(line).to_owned())
 }
 
-fn expand(text: &str, span: &Range<usize>, environment: Environment<'_>) -> Result<String, Problem> {
+/// A text with `${VAR}` replaced.
+pub(crate) fn expand(
+    text: &str,
+    span: &Range<usize>,
+    environment: Environment<'_>,
+) -> Result<String, Problem> {
     let mut out = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("${") {

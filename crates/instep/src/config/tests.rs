@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 //! Small files, each with what is said about it.
 
+mod postgres;
 mod valid;
 
 use std::path::Path;
@@ -184,7 +185,7 @@ fn keys_that_do_not_exist_are_named_with_those_that_do() {
         ),
         (
             "[source.b]\nurl = \"sqlite:b\"\nuser = \"u\"",
-            "9:1: unknown key `user`\n    there are: url",
+            "9:1: unknown key `user`\n    there are: password_file, publication, root_certificate, slot, stream_url, url",
         ),
         (
             "[collection.b]\nroot = \"tag\"\nwhere = \"id > 1\"\nfields.name = \"text\"",
@@ -286,7 +287,7 @@ fn what_needs_no_database() {
     let cases = [
         (
             "",
-            "1:1: no source is defined\n    add [source.<name>] with url = \"sqlite:<path>\"\ninstep.toml:1:1: no collection is defined\n    add [collection.<name>] with root and fields",
+            "1:1: no source is defined\n    add [source.<name>] with url = \"sqlite:<path>\" or \"postgres://user@host:port/database\"\ninstep.toml:1:1: no collection is defined\n    add [collection.<name>] with root and fields",
         ),
         (
             "[source.Shop]\nurl = \"sqlite:a\"\n[collection.a-b]\nroot = \"tag\"\nfields.name = \"text\"",
@@ -302,12 +303,28 @@ fn what_needs_no_database() {
             "8:10: `everywhere` is not an address\n    write address:port, such as 127.0.0.1:9200",
         ),
         (
-            "[source.b]\nurl = \"postgres://u:hunter2@h/db\"",
-            "8:7: this version does not read Postgres yet\n    sources are sqlite:<path>",
+            "[source.b]\nurl = \"postgres://u:hunter2@h\"",
+            "8:7: this is not the URL of a Postgres database: it names no database\n    write it like postgres://user@host:5432/database?sslmode=verify-full",
+        ),
+        (
+            "[source.b]\nurl = \"postgres://u@h/d\"\nstream_url = \"hunter2\"",
+            "9:14: `stream_url` is not an address of Postgres\n    write it like url: postgres://user@host:port/database",
+        ),
+        (
+            "[source.b]\nurl = \"postgres://u@h/d\"\nslot = \"A-b\"\npublication = \"\"",
+            "9:8: `A-b` cannot be the name of a slot\n    Postgres allows 1 to 63 of a-z, 0-9 and _\ninstep.toml:10:15: `` cannot be the name of a publication\n    Postgres allows 1 to 63 bytes",
+        ),
+        (
+            "[source.b]\nurl = \"postgres://u@h/d\"\npassword_file = \"none/at/all\"",
+            "9:17: cannot read `none/at/all`: No such file or directory (os error 2)\n    make the file, readable by this user only; its path is relative to the configuration",
+        ),
+        (
+            "[source.b]\nurl = \"sqlite:b\"\nslot = \"s\"",
+            "9:8: `slot` says nothing about a SQLite source\n    only a Postgres source takes it",
         ),
         (
             "[source.b]\nurl = \"hunter2\"",
-            "8:7: this is not a source\n    sources are sqlite:<path>",
+            "8:7: this is not a source\n    sources are sqlite:<path> and postgres://user@host:port/database",
         ),
         (
             "[source.b]\nurl = \"sqlite:${NO}\"",

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use proptest::prelude::*;
@@ -52,7 +53,9 @@ use ColumnKind::{Any, Bytes, Decimal, Integer, Text};
 const ID: &[&str] = &["id"];
 
 fn resolves(text: &str, tables: &[TableSchema]) -> Vec<instep_core::Collection> {
-    let config = Config::parse(Path::new("instep.toml"), text.to_owned(), &|_| None);
+    let config = Config::parse(Path::new("instep.toml"), text.to_owned(), &|name| {
+        (name == "PGPASSWORD").then(|| "secret".to_owned())
+    });
     let config = config.unwrap_or_else(|error| panic!("{error}\n{text}"));
     let schemas = Schemas::from([("main".into(), tables.to_vec())]);
     config
@@ -278,6 +281,74 @@ fn any_tables(most: usize) -> impl Strategy<Value = Vec<TableSchema>> {
     })
 }
 
+/// The same tables, spread over schemas, so that names meet across them.
+fn with_schemas(mut tables: Vec<TableSchema>) -> Vec<TableSchema> {
+    let part = |part: &str| match part.contains(['.', '"']) || part.is_empty() {
+        true => format!("\"{}\"", part.replace('"', "\"\"")),
+        false => part.to_owned(),
+    };
+    let renamed: HashMap<TableName, TableName> = tables
+        .iter()
+        .enumerate()
+        .map(|(at, table)| {
+            let schema = ["public", "sales", "A.b", "select"][at / 2 % 4];
+            let name = NAMES[at * 7 % NAMES.len() / 2];
+            let name = match at < 40 {
+                true => name.to_owned(),
+                false => format!("{name}{at}"),
+            };
+            (
+                table.name.clone(),
+                format!("{}.{}", part(schema), part(&name)).into(),
+            )
+        })
+        .collect();
+    for table in &mut tables {
+        let mut names: Vec<&mut TableName> = vec![&mut table.name];
+        names.extend(table.foreign_keys.iter_mut().map(|key| &mut key.table));
+        for name in names {
+            *name = renamed
+                .get(name)
+                .cloned()
+                .unwrap_or_else(|| "public.missing".into());
+        }
+    }
+    let mut seen = HashSet::new();
+    tables.retain(|table| seen.insert(table.name.clone()));
+    tables
+}
+
+#[test]
+fn a_postgres_database() {
+    let mut tables = vec![
+        table("public.item", ID, &[("id", Integer), ("name", Text)], &[]),
+        table("sales.item", ID, &[("id", Integer), ("name", Text)], &[]),
+        table(
+            "sales.\"or.der\"",
+            ID,
+            &[("id", Integer), ("acl_readers", ColumnKind::Array)],
+            &[],
+        ),
+    ];
+    let text = configuration("postgres://app:hunter2@localhost/shop", &tables);
+    assert!(!text.contains("hunter2"), "{text}");
+    for line in [
+        "url = \"postgres://app:${PGPASSWORD}@localhost/shop\"",
+        "# password_file = \"main.password\"      # a file with the password alone, in place of one in the environment",
+        "[collection.item]\nroot     = \"public.item\"",
+        "[collection.sales_item]\nroot     = \"sales.item\"",
+        "[collection.or_der]\nroot     = \"sales.\\\"or.der\\\"\"\nreaders  = \"acl_readers\"            # an array: who may read each document",
+    ] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
+    resolves(&text, &tables);
+    // What stands in comments about the source can be taken in.
+    let text = text.replace("# slot = ", "slot = ");
+    resolves(&text, &tables);
+    tables.remove(0);
+    assert!(configuration("postgres://app@localhost/shop", &tables).contains("[collection.item]\n"));
+}
+
 fn holds(tables: &[TableSchema]) {
     if tables.iter().all(|table| table.primary_key.is_empty()) {
         return;
@@ -296,6 +367,7 @@ proptest! {
     #[test]
     fn any_schema_has_a_configuration_that_resolves(tables in any_tables(9)) {
         holds(&tables);
+        holds(&with_schemas(tables));
     }
 }
 
@@ -305,5 +377,6 @@ proptest! {
     #[test]
     fn large_schemas_too(tables in any_tables(201)) {
         holds(&tables);
+        holds(&with_schemas(tables));
     }
 }

@@ -140,6 +140,11 @@ impl Server {
         }
     }
 
+    /// The process's number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a request that must be answered.
     pub fn send(&self, method: &str, path: &str, key: Option<&str>, body: Option<&Value>) -> Answer {
         http::send(self.address, method, path, key, body)

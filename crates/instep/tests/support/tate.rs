@@ -6,7 +6,7 @@ use rusqlite::Connection;
 use rusqlite::types::Value;
 
 /// Every table as its data's description defines it, and an index on each foreign key that leads a join.
-const SCHEMA: &str = "
+pub const SCHEMA: &str = "
     create table movement        (id integer primary key, name text, era text);
     create table artist          (id integer primary key, name text not null, sort_name text, gender text, birth_year integer, death_year integer, birth_place text, url text);
     create table artist_movement (artist_id integer references artist, movement_id integer references movement, primary key (artist_id, movement_id));
@@ -23,7 +23,7 @@ const SCHEMA: &str = "
     create index artwork_subject_subject  on artwork_subject (subject_id);
 ";
 
-const TABLES: [&str; 8] = [
+pub const TABLES: [&str; 8] = [
     "movement",
     "artist",
     "artist_movement",

@@ -198,7 +198,7 @@ fn source_changed() -> Error {
         "source_changed",
         "the database is not the one that was followed: it has another identity",
     )
-    .with_remedy("point the source at the former database, or scan this one, from both sides: `instep sync --once --rescan`")
+    .with_remedy("point the source at the former database, or scan this one, from both sides: run `instep rescan <source>`")
 }
 
 /// A position: a row of the change table.
@@ -219,7 +219,7 @@ impl Cursor {
         };
         parsed().ok_or_else(|| {
             Error::fatal("bad_position", "the position is not one of a SQLite source")
-                .with_remedy("scan again, from both sides: `instep sync --once --rescan`")
+                .with_remedy("scan again, from both sides: run `instep rescan <source>`")
         })
     }
 
@@ -255,7 +255,7 @@ impl Cursor {
                 "position_ahead",
                 "the position is ahead of the database, which was probably restored from a backup",
             )
-            .with_remedy("scan again, from both sides: `instep sync --once --rescan`"));
+            .with_remedy("scan again, from both sides: run `instep rescan <source>`"));
         }
         match nonce {
             Some(nonce) if nonce == self.nonce => Ok(Continuity::Unbroken),
@@ -263,7 +263,7 @@ impl Cursor {
                 "source_changed",
                 "the database went another way after this position: it was restored from a backup and written to",
             )
-            .with_remedy("scan again, from both sides: `instep sync --once --rescan`")),
+            .with_remedy("scan again, from both sides: run `instep rescan <source>`")),
             None => Ok(Continuity::Broken),
         }
     }
@@ -649,6 +649,7 @@ fn image(capture: &Capture, row: &rusqlite::Row<'_>) -> rusqlite::Result<Change>
             key: Key::new(key),
         },
         columns,
+        former_unknown: false,
     }))
 }
 

@@ -1,11 +1,11 @@
 //! Appending touches: the entry of a document moves to the tail, its former number is remembered as moved.
 
-use instep_core::{Appended, CollectionName, Error, FanOut, Position, Seq, SourceName, Touch};
-use rusqlite::{Connection, OptionalExtension, params};
+use instep_core::{Appended, CollectionName, DocKey, Error, FanOut, Position, Seq, SourceName, Touch};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
 use super::failure::Done;
 use super::number::{from_db, to_db};
-use super::scans;
+use super::{reads, scans};
 
 /// Entries that one call of [`forget_some`] removes, so that appends never wait long behind it.
 const FORGET: i64 = 10_000;
@@ -54,56 +54,102 @@ pub(super) fn expanded(
     Ok(appended)
 }
 
+/// Touches documents once more, each at most once and in order of their keys.
+pub(super) fn touch_again(conn: &Connection, documents: impl IntoIterator<Item = DocKey>) -> Done<Appended> {
+    let touches: Vec<Touch> = documents.into_iter().map(Touch::Document).collect();
+    touch(conn, &touches)
+}
+
 fn touch(conn: &Connection, touches: &[Touch]) -> Done<Appended> {
-    let documents = touches
+    let mut reached = reads::touched(conn, touches)?;
+    if !reached.documents.is_empty() {
+        for touch in touches {
+            if let Touch::Document(key) = touch {
+                reached.documents.remove(key);
+            }
+        }
+    }
+    let named = touches
         .iter()
         .filter(|touch| matches!(touch, Touch::Document(_)))
-        .count() as i64;
-    // First of all, so that no later number is ever durable before an earlier one.
+        .count();
+    let documents = (named + reached.documents.len()) as i64;
+    // Nothing is written beside this transaction, so no later number is ever durable before an earlier one.
     let head: i64 = conn
         .prepare_cached("update log_head set seq = seq + ?1, touches = touches + ?1 returning seq")?
         .query_row([documents], |row| row.get(0))?;
     let lowest = lowest_position(conn)?.map_or(head, to_db);
-
-    let mut seq = head - documents;
-    let mut moved = 0;
-    {
-        let mut former =
-            conn.prepare_cached("select seq from change_log where collection = ?1 and doc = ?2")?;
-        let mut insert =
-            conn.prepare_cached("insert into change_log (seq, collection, doc) values (?1, ?2, ?3)")?;
-        let mut advance = conn.prepare_cached("update change_log set seq = ?1 where seq = ?2")?;
-        let mut remember = conn.prepare_cached("insert into moved (seq) values (?1)")?;
-        for touch in touches {
-            match touch {
-                Touch::Document(key) => {
-                    seq += 1;
-                    let (collection, doc) = (key.collection.as_str(), key.id.as_str());
-                    let known: Option<i64> =
-                        former.query_row([collection, doc], |row| row.get(0)).optional()?;
-                    match known {
-                        None => {
-                            insert.execute(params![seq, collection, doc])?;
-                        }
-                        Some(known) => {
-                            advance.execute([seq, known])?;
-                            moved += 1;
-                            if known > lowest {
-                                remember.execute([known])?;
-                            }
-                        }
-                    }
-                }
-                Touch::FanOut(fan_out) => add_fan_out(conn, fan_out)?,
-                Touch::Scan(collection) => restart_scans(conn, collection)?,
-            }
+    let mut tail = Tail::after(conn, head - documents, lowest)?;
+    for touch in touches {
+        match touch {
+            Touch::Document(key) => tail.take_in(key)?,
+            Touch::FanOut(fan_out) => add_fan_out(conn, fan_out)?,
+            // Behind the documents, below.
+            Touch::Row(_) => {}
+            Touch::Scan(collection) => restart_scans(conn, collection)?,
         }
+    }
+    for key in &reached.documents {
+        tail.take_in(key)?;
+    }
+    for collection in &reached.scans {
+        restart_scans(conn, collection)?;
     }
     Ok(Appended {
         head: Seq(from_db(head)),
         touched: from_db(documents),
-        moved,
+        moved: tail.moved,
     })
+}
+
+/// The end of the log, while an append adds to it.
+struct Tail<'a> {
+    seq: i64,
+    lowest: i64,
+    moved: u64,
+    former: CachedStatement<'a>,
+    insert: CachedStatement<'a>,
+    advance: CachedStatement<'a>,
+    remember: CachedStatement<'a>,
+}
+
+impl Tail<'_> {
+    /// Numbers follow `seq`; those that move are remembered when some set has not passed them.
+    fn after(conn: &Connection, seq: i64, lowest: i64) -> Done<Tail<'_>> {
+        Ok(Tail {
+            seq,
+            lowest,
+            moved: 0,
+            former: conn.prepare_cached("select seq from change_log where collection = ?1 and doc = ?2")?,
+            insert: conn
+                .prepare_cached("insert into change_log (seq, collection, doc) values (?1, ?2, ?3)")?,
+            advance: conn.prepare_cached("update change_log set seq = ?1 where seq = ?2")?,
+            remember: conn.prepare_cached("insert into moved (seq) values (?1)")?,
+        })
+    }
+
+    /// The next number is this document's.
+    fn take_in(&mut self, key: &DocKey) -> Done<()> {
+        self.seq += 1;
+        let (collection, doc) = (key.collection.as_str(), key.id.as_str());
+        let known: Option<i64> = self
+            .former
+            .query_row([collection, doc], |row| row.get(0))
+            .optional()?;
+        match known {
+            None => {
+                self.insert.execute(params![self.seq, collection, doc])?;
+            }
+            Some(known) => {
+                self.advance.execute([self.seq, known])?;
+                self.moved += 1;
+                if known > self.lowest {
+                    self.remember.execute([known])?;
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The lowest position of the sets that hold entries back; `None` without any.
@@ -140,8 +186,8 @@ fn restart_scans(conn: &Connection, collection: &CollectionName) -> Done<()> {
     Ok(())
 }
 
-/// Removes some of the entries that no set holds back, and the moved numbers among them. Returns how many entries,
-/// and whether there may be more.
+/// Removes some of the entries that no set holds back, and the moved numbers among them; and some of what was recorded of
+/// rows and is no longer needed. Returns how many entries, and whether there may be more.
 pub(super) fn forget_some(conn: &Connection) -> Done<(u64, bool)> {
     let lowest = match lowest_position(conn)? {
         Some(lowest) => to_db(lowest),
@@ -155,5 +201,6 @@ pub(super) fn forget_some(conn: &Connection) -> Done<(u64, bool)> {
     };
     let entries = some("change_log")? as i64;
     let moved = some("moved")? as i64;
-    Ok((from_db(entries), entries == FORGET || moved == FORGET))
+    let more = reads::forget_some(conn)?;
+    Ok((from_db(entries), entries == FORGET || moved == FORGET || more))
 }

@@ -2,15 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use instep_core::{
-    CollectionName, DocId, DocKey, Entry, Epoch, Error, Owned, Seq, SetName, SetState, Ticket,
-};
+use instep_core::{CollectionName, DocId, DocKey, Entry, Epoch, Error, Owned, Seq, SetName, SetState, Taken};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::failure::{Done, Failure, corrupt};
 use super::number::{from_db, limit, to_db};
-use super::scans;
 use super::thread::Desk;
+use super::{reads, scans};
 
 /// What a set's owner needs to know of it.
 pub(super) struct Known {
@@ -57,6 +55,8 @@ fn align(conn: &Connection, set: &SetName, collections: &[(CollectionName, Strin
         }
         known.insert(scan.collection, scan.fingerprint);
     }
+    // What an edited collection recorded stays until its documents are built again: until then it is what they hold.
+    reads::keep_only(conn, set, |collection| wanted.contains_key(collection))?;
     for (collection, fingerprint) in wanted {
         if known.get(collection) != Some(fingerprint) {
             scans::start(conn, set, collection, fingerprint, true)?;
@@ -132,7 +132,7 @@ pub(super) fn still_owned(conn: &Connection, owned: &Owned) -> Done<Known> {
 }
 
 /// A ticket, and the next entries.
-pub(super) fn take(desk: &mut Desk, owned: &Owned, after: Seq, n: usize) -> Done<(Ticket, Vec<Entry>)> {
+pub(super) fn take(desk: &mut Desk, owned: &Owned, after: Seq, n: usize) -> Done<Taken> {
     still_owned(&desk.conn, owned)?;
     let ticket = desk.tickets.draw(&desk.conn, &owned.set)?;
     let mut next = desk
@@ -153,7 +153,11 @@ pub(super) fn take(desk: &mut Desk, owned: &Owned, after: Seq, n: usize) -> Done
             key: DocKey { collection, id },
         });
     }
-    Ok((ticket, entries))
+    Ok(Taken {
+        ticket,
+        rows: reads::counter(&desk.conn)?,
+        entries,
+    })
 }
 
 /// Starts scans from the beginning.
@@ -187,6 +191,9 @@ pub(super) fn set_state(conn: &Connection, set: &SetName, state: &SetState) -> D
     if changed == 0 {
         must_exist(conn, set)?;
         return Err(retiring(set));
+    }
+    if *state == SetState::Retiring {
+        reads::keep_only(conn, set, |_| false)?;
     }
     Ok(())
 }

@@ -16,12 +16,12 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use instep_core::{DocKey, Error, Fault, Outcome, Owned, Seq, SetName, Settlement, Trouble};
+use instep_core::{Appended, DocKey, Error, Fault, Outcome, Owned, Seq, SetName, Settlement, Trouble};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::failure::{Done, Failure};
 use super::number::{from_db, to_db};
-use super::{scans, sets};
+use super::{append, reads, scans, sets};
 
 /// What a settlement adds to a set's counters.
 #[derive(Default)]
@@ -60,17 +60,18 @@ fn in_order(outcome: Outcome) -> Option<Settled> {
     }
 }
 
-/// Makes finished work durable, or refuses all of it.
-pub(super) fn settle(conn: &Connection, owned: &Owned, done: &Settlement) -> Done<()> {
+/// Makes finished work durable, or refuses all of it. Returns what it touched again.
+pub(super) fn settle(conn: &Connection, owned: &Owned, done: &Settlement) -> Done<Appended> {
     let known = sets::still_owned(conn, owned)?;
     let digest = digest(done);
     if digest == known.settled {
-        return Ok(());
+        return Ok(nothing_touched(head(conn)?));
     }
     let set = &owned.set;
     let old = known.position;
     let new = done.position.0;
-    check(conn, set, old, done)?;
+    let head = head(conn)?;
+    check(conn, set, old, head, done)?;
 
     let mut added = Added::default();
     // Healed first: a document that is in both lists stays in trouble.
@@ -99,11 +100,32 @@ pub(super) fn settle(conn: &Connection, owned: &Owned, done: &Settlement) -> Don
         to_db(done.scanned),
         digest
     ])?;
-    Ok(())
+    if done.reads.is_empty() {
+        return Ok(nothing_touched(head));
+    }
+    // Last of all: the numbers that are drawn now belong to no settlement before the next.
+    let again = reads::record(conn, set, &done.reads)?;
+    append::touch_again(conn, again)
+}
+
+fn nothing_touched(head: u64) -> Appended {
+    Appended {
+        head: Seq(head),
+        touched: 0,
+        moved: 0,
+    }
+}
+
+/// The last number drawn.
+fn head(conn: &Connection) -> Done<u64> {
+    let head = conn
+        .prepare_cached("select seq from log_head")?
+        .query_row([], |row| row.get(0))?;
+    Ok(from_db(head))
 }
 
 /// Refuses what no owner that follows the contract sends.
-fn check(conn: &Connection, set: &SetName, old: u64, done: &Settlement) -> Done<()> {
+fn check(conn: &Connection, set: &SetName, old: u64, head: u64, done: &Settlement) -> Done<()> {
     let new = done.position.0;
     if new < old {
         return Err(Error::new(
@@ -113,10 +135,6 @@ fn check(conn: &Connection, set: &SetName, old: u64, done: &Settlement) -> Done<
         )
         .into());
     }
-    let head: i64 = conn
-        .prepare_cached("select seq from log_head")?
-        .query_row([], |row| row.get(0))?;
-    let head = from_db(head);
     if new > head {
         return Err(unaccounted(set, old, new, head + 1));
     }
@@ -132,6 +150,11 @@ fn check(conn: &Connection, set: &SetName, old: u64, done: &Settlement) -> Done<
     }
     if done.troubles.iter().any(|trouble| trouble.seq.0 > head) {
         return Err(bad("has a trouble whose number was never drawn"));
+    }
+    if let Some(latest) = done.reads.iter().map(|reads| reads.since).max()
+        && latest > reads::counter(conn)?
+    {
+        return Err(bad("has reads of a time that has not come"));
     }
     if done
         .healed
@@ -344,8 +367,9 @@ fn digest(done: &Settlement) -> i64 {
         healed,
         scans,
         scanned,
+        reads,
     } = done;
-    (number, position, passed, healed, scanned).hash(&mut hasher);
+    (number, position, passed, healed, scanned, reads).hash(&mut hasher);
     for trouble in troubles {
         let Trouble {
             key,

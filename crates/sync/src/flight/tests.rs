@@ -36,6 +36,15 @@ fn flight() -> Flight {
     Flight::new(Seq(0), false)
 }
 
+/// A job that has ended; the flight looks at its key and its reads alone.
+fn job(id: u8) -> Job {
+    Job {
+        key: key(id),
+        wanted: Wanted::default(),
+        reads: None,
+    }
+}
+
 fn ids(batch: Option<(CollectionName, Vec<Job>)>) -> Vec<String> {
     batch.map_or_else(Vec::new, |(_, jobs)| {
         jobs.iter().map(|job| job.key.id.to_string()).collect()
@@ -53,11 +62,11 @@ fn a_document_touched_in_flight_waits_and_is_built_again() {
     assert_eq!(next(&mut flight, Lane::Live), ["2", "4"]);
     flight.arrive(vec![entry(3, 2), entry(5, 2)]);
     assert_eq!(next(&mut flight, Lane::Live), [""; 0]);
-    flight.land(&key(2), Landing::Fine(Outcome::Indexed));
+    flight.land(job(2), Landing::Fine(Outcome::Indexed));
     assert_eq!(flight.settlement(vec![]).unwrap().position, Seq(1));
     assert_eq!(next(&mut flight, Lane::Live), ["2"]);
-    flight.land(&key(4), Landing::Fine(Outcome::Deleted));
-    flight.land(&key(2), Landing::Fine(Outcome::Indexed));
+    flight.land(job(4), Landing::Fine(Outcome::Deleted));
+    flight.land(job(2), Landing::Fine(Outcome::Indexed));
     let settlement = flight.settlement(vec![]).unwrap();
     assert_eq!(settlement.position, Seq(5));
     assert_eq!(
@@ -74,10 +83,10 @@ fn results_beyond_the_position_are_held() {
     let mut flight = flight();
     flight.arrive(vec![entry(1, 2), entry(2, 4), entry(3, 6)]);
     next(&mut flight, Lane::Live);
-    flight.land(&key(4), Landing::Trouble(trouble(4, true)));
-    flight.land(&key(6), Landing::Fine(Outcome::Indexed));
+    flight.land(job(4), Landing::Trouble(trouble(4, true)));
+    flight.land(job(6), Landing::Fine(Outcome::Indexed));
     assert!(flight.settlement(vec![]).is_none(), "the first is not finished");
-    flight.land(&key(2), Landing::Fine(Outcome::Indexed));
+    flight.land(job(2), Landing::Fine(Outcome::Indexed));
     let settlement = flight.settlement(vec![]).unwrap();
     assert_eq!(settlement.position, Seq(3));
     assert_eq!(
@@ -94,18 +103,18 @@ fn a_later_build_ends_a_trouble_that_is_not_settled() {
     let mut flight = flight();
     flight.arrive(vec![entry(1, 2), entry(2, 4)]);
     next(&mut flight, Lane::Live);
-    flight.land(&key(4), Landing::Trouble(trouble(4, true)));
+    flight.land(job(4), Landing::Trouble(trouble(4, true)));
     let chunk = flight.chunk(vec![key(4), key(2)], Request::Source);
     assert_eq!(next(&mut flight, Lane::Second), ["4"], "2 is in flight");
-    flight.land(&key(4), Landing::Fine(Outcome::Indexed));
+    flight.land(job(4), Landing::Fine(Outcome::Indexed));
     assert!(!flight.chunk_is_finished(chunk));
-    flight.land(&key(2), Landing::Fine(Outcome::Indexed));
+    flight.land(job(2), Landing::Fine(Outcome::Indexed));
     assert_eq!(
         next(&mut flight, Lane::Second),
         ["2"],
         "the scan reads what may have changed since"
     );
-    flight.land(&key(2), Landing::Fine(Outcome::Indexed));
+    flight.land(job(2), Landing::Fine(Outcome::Indexed));
     assert!(flight.chunk_is_finished(chunk));
     let settlement = flight.settlement(vec![]).unwrap();
     assert_eq!(
@@ -120,11 +129,11 @@ fn a_scan_that_fails_after_a_held_success_is_not_healed_by_it() {
     let mut flight = flight();
     flight.arrive(vec![entry(1, 2), entry(2, 4)]);
     next(&mut flight, Lane::Live);
-    flight.land(&key(4), Landing::Fine(Outcome::Indexed));
+    flight.land(job(4), Landing::Fine(Outcome::Indexed));
     flight.retry(key(4));
     next(&mut flight, Lane::Second);
-    flight.land(&key(4), Landing::Trouble(trouble(4, false)));
-    flight.land(&key(2), Landing::Fine(Outcome::Indexed));
+    flight.land(job(4), Landing::Trouble(trouble(4, false)));
+    flight.land(job(2), Landing::Fine(Outcome::Indexed));
     let settlement = flight.settlement(vec![]).unwrap();
     assert_eq!(
         settlement.troubles,
@@ -163,7 +172,7 @@ fn a_suspect_is_built_alone() {
     let now = Instant::now();
     for id in [2, 4] {
         flight.land(
-            &key(id),
+            job(id),
             Landing::Again {
                 at: now,
                 attempts: 0,
@@ -173,7 +182,7 @@ fn a_suspect_is_built_alone() {
         );
     }
     flight.land(
-        &key(6),
+        job(6),
         Landing::Again {
             at: now,
             attempts: 1,
@@ -289,7 +298,7 @@ impl Model {
                         self.troubled.remove(&id);
                     }
                 }
-                flight.land(&key(id), landing);
+                flight.land(job(id), landing);
                 flight.wake(now);
             }
             Step::Scan(ids) => {
@@ -375,4 +384,89 @@ proptest! {
         let expected: HashSet<String> = model.troubled.iter().map(u8::to_string).collect();
         prop_assert_eq!(known, expected);
     }
+}
+
+fn reads(since: u64, rows: &[i64]) -> Option<Reads> {
+    let row = |id: &i64| instep_core::RowKey {
+        table: "part".into(),
+        key: instep_core::Key::new([instep_core::Value::Int(*id)]),
+    };
+    Some(Reads {
+        key: key(2),
+        since,
+        rows: rows.iter().map(row).collect(),
+    })
+}
+
+fn read(id: u8, reads: Option<Reads>) -> Job {
+    Job { reads, ..job(id) }
+}
+
+#[test]
+fn what_the_latest_build_read_is_settled() {
+    let mut flight = flight();
+    flight.arrive(vec![entry(1, 4), entry(2, 2)]);
+    assert_eq!(next(&mut flight, Lane::Live).len(), 2);
+    flight.land(read(2, reads(1, &[7, 8])), Landing::Fine(Outcome::Indexed));
+    flight.arrive(vec![entry(3, 2)]);
+    assert_eq!(next(&mut flight, Lane::Live), ["2"]);
+    flight.land(read(2, reads(2, &[8])), Landing::Fine(Outcome::Indexed));
+    flight.land(job(4), Landing::Fine(Outcome::Indexed));
+    let settlement = flight.settlement(vec![]).unwrap();
+    assert_eq!(settlement.reads, [reads(2, &[8]).unwrap()]);
+    flight.arrive(vec![entry(4, 2)]);
+    assert_eq!(next(&mut flight, Lane::Live), ["2"]);
+    let again = Landing::Again {
+        at: Instant::now(),
+        attempts: 1,
+        alone: false,
+        unconfirmed: true,
+    };
+    flight.land(read(2, reads(3, &[9])), again);
+    assert!(
+        flight.settlement(vec![]).is_none(),
+        "nothing is finished, so nothing was read for good"
+    );
+    flight.wake(Instant::now() + Duration::from_secs(1));
+    assert_eq!(next(&mut flight, Lane::Live), ["2"]);
+    flight.land(read(2, reads(4, &[])), Landing::Fine(Outcome::Deleted));
+    assert_eq!(flight.settlement(vec![]).unwrap().reads, [reads(4, &[]).unwrap()]);
+}
+
+#[test]
+fn many_rows_on_record_do_not_wait_for_a_slow_document() {
+    let mut flight = flight();
+    flight.arrive(vec![entry(1, 4), entry(2, 2)]);
+    assert_eq!(next(&mut flight, Lane::Live).len(), 2);
+    let many: Vec<i64> = (0..READS as i64).collect();
+    flight.land(read(2, reads(1, &many)), Landing::Fine(Outcome::Indexed));
+    let settlement = flight.settlement(vec![]).unwrap();
+    assert_eq!((settlement.position, settlement.reads.len()), (Seq(0), 1));
+    assert!(flight.settlement(vec![]).is_none());
+}
+
+#[test]
+fn what_is_left_to_a_scan_is_passed_and_keeps_its_trouble() {
+    let mut flight = Flight::new(Seq(0), true);
+    flight.arrive(vec![entry(1, 2), entry(2, 4)]);
+    assert_eq!(next(&mut flight, Lane::Live).len(), 2);
+    flight.arrive(vec![entry(3, 2)]);
+    flight.land(job(2), Landing::Left);
+    flight.land(job(4), Landing::Left);
+    flight.retry(key(4));
+    assert_eq!(next(&mut flight, Lane::Live), ["2"], "it was parked");
+    flight.land(job(2), Landing::Left);
+    assert_eq!(next(&mut flight, Lane::Second), ["4"]);
+    flight.land(job(4), Landing::Left);
+    let settlement = flight.settlement(vec![]).unwrap();
+    assert_eq!(
+        settlement.passed,
+        [
+            (Seq(1), Outcome::Superseded),
+            (Seq(2), Outcome::Superseded),
+            (Seq(3), Outcome::Superseded)
+        ]
+    );
+    assert!(settlement.healed.is_empty() && settlement.troubles.is_empty());
+    assert_eq!((settlement.scanned, flight.len(), flight.held()), (0, 0, 0));
 }

@@ -12,15 +12,18 @@ use instep_sync::Assembler;
 use super::memory::Memory;
 use super::now;
 
-pub(super) const SOURCE: &str = "db";
+pub(crate) const SOURCE: &str = "db";
 
 /// A table; its first `key` columns are the primary key. Columns are `name:kind`, of integers without a kind.
-pub(super) fn table(name: &str, key: usize, columns: &[&str]) -> TableSchema {
+pub(crate) fn table(name: &str, key: usize, columns: &[&str]) -> TableSchema {
     let column = |text: &&str| {
         let (name, kind) = text.split_once(':').unwrap_or((text, "int"));
+        let declared = kind.to_owned();
         let kind = match kind {
             "int" => ColumnKind::Integer,
-            "text" => ColumnKind::Text,
+            "text" | "citext" => ColumnKind::Text,
+            "decimal" => ColumnKind::Decimal,
+            "double" => ColumnKind::Double,
             "json" => ColumnKind::Json,
             "bytes" => ColumnKind::Bytes,
             "any" => ColumnKind::Any,
@@ -29,7 +32,7 @@ pub(super) fn table(name: &str, key: usize, columns: &[&str]) -> TableSchema {
         Column {
             name: name.to_owned(),
             kind,
-            declared: String::new(),
+            declared,
             nullable: true,
         }
     };
@@ -44,13 +47,13 @@ pub(super) fn table(name: &str, key: usize, columns: &[&str]) -> TableSchema {
 }
 
 /// A collection that grows node by node.
-pub(super) struct Definition {
+pub(crate) struct Definition {
     tables: Vec<TableSchema>,
-    pub(super) collection: Collection,
+    pub(crate) collection: Collection,
 }
 
 impl Definition {
-    pub(super) fn new(tables: &[TableSchema], root: &str) -> Self {
+    pub(crate) fn new(tables: &[TableSchema], root: &str) -> Self {
         let schema = tables
             .iter()
             .find(|table| table.name.as_str() == root)
@@ -91,16 +94,16 @@ impl Definition {
         self.collection.nodes.len() - 1
     }
 
-    pub(super) fn one(&mut self, parent: NodeId, table: &str, on: &[(&str, &str)]) -> NodeId {
+    pub(crate) fn one(&mut self, parent: NodeId, table: &str, on: &[(&str, &str)]) -> NodeId {
         self.node(Some(parent), table, on, false)
     }
 
-    pub(super) fn many(&mut self, parent: NodeId, table: &str, on: &[(&str, &str)]) -> NodeId {
+    pub(crate) fn many(&mut self, parent: NodeId, table: &str, on: &[(&str, &str)]) -> NodeId {
         self.node(Some(parent), table, on, true)
     }
 
     /// Orders a node by columns, `-` before those that descend.
-    pub(super) fn order(&mut self, node: NodeId, columns: &[&str]) {
+    pub(crate) fn order(&mut self, node: NodeId, columns: &[&str]) {
         let by = |column: &&str| OrderBy {
             column: column.trim_start_matches('-').to_owned(),
             descending: column.starts_with('-'),
@@ -108,17 +111,17 @@ impl Definition {
         self.collection.nodes[node].order = columns.iter().map(by).collect();
     }
 
-    pub(super) fn readers(&mut self, rule: ReadersRule) {
+    pub(crate) fn readers(&mut self, rule: ReadersRule) {
         self.collection.readers = rule;
     }
 
-    pub(super) fn fields(mut self, fields: Vec<Field>) -> Collection {
+    pub(crate) fn fields(mut self, fields: Vec<Field>) -> Collection {
         self.collection.fields = fields;
         self.collection
     }
 }
 
-pub(super) fn column(name: &str, kind: FieldType) -> Field {
+pub(crate) fn column(name: &str, kind: FieldType) -> Field {
     field(
         name,
         Content::Column {
@@ -129,14 +132,14 @@ pub(super) fn column(name: &str, kind: FieldType) -> Field {
     )
 }
 
-pub(super) fn field(name: &str, content: Content) -> Field {
+pub(crate) fn field(name: &str, content: Content) -> Field {
     Field {
         name: name.to_owned(),
         content,
     }
 }
 
-pub(super) fn object(name: &str, node: NodeId, fields: Vec<Field>) -> Field {
+pub(crate) fn object(name: &str, node: NodeId, fields: Vec<Field>) -> Field {
     field(
         name,
         Content::Joined {
@@ -147,7 +150,7 @@ pub(super) fn object(name: &str, node: NodeId, fields: Vec<Field>) -> Field {
     )
 }
 
-pub(super) fn objects(name: &str, node: NodeId, fields: Vec<Field>) -> Field {
+pub(crate) fn objects(name: &str, node: NodeId, fields: Vec<Field>) -> Field {
     field(
         name,
         Content::Joined {
@@ -158,7 +161,7 @@ pub(super) fn objects(name: &str, node: NodeId, fields: Vec<Field>) -> Field {
     )
 }
 
-pub(super) fn value(name: &str, node: NodeId, column: &str) -> Field {
+pub(crate) fn value(name: &str, node: NodeId, column: &str) -> Field {
     field(
         name,
         Content::Values {
@@ -170,7 +173,7 @@ pub(super) fn value(name: &str, node: NodeId, column: &str) -> Field {
     )
 }
 
-pub(super) fn values(name: &str, node: NodeId, column: &str) -> Field {
+pub(crate) fn values(name: &str, node: NodeId, column: &str) -> Field {
     field(
         name,
         Content::Values {
@@ -183,7 +186,7 @@ pub(super) fn values(name: &str, node: NodeId, column: &str) -> Field {
 }
 
 /// A database with these rows.
-pub(super) fn database(tables: &[TableSchema], rows: &[(&str, Vec<Value>)]) -> Arc<Memory> {
+pub(crate) fn database(tables: &[TableSchema], rows: &[(&str, Vec<Value>)]) -> Arc<Memory> {
     let memory = Memory::new(tables.to_vec());
     let writes = rows
         .iter()
@@ -192,25 +195,25 @@ pub(super) fn database(tables: &[TableSchema], rows: &[(&str, Vec<Value>)]) -> A
     Arc::new(memory)
 }
 
-pub(super) fn assembler(memory: &Arc<Memory>, collections: Vec<Collection>) -> Assembler {
+pub(crate) fn assembler(memory: &Arc<Memory>, collections: Vec<Collection>) -> Assembler {
     let source: Arc<dyn instep_core::Source> = memory.clone();
     let sources = HashMap::from([(SourceName::from(SOURCE), source)]);
     Assembler::new(sources, collections).unwrap()
 }
 
-pub(super) fn id(parts: Vec<Value>) -> DocId {
+pub(crate) fn id(parts: Vec<Value>) -> DocId {
     DocId::naming(&Key::new(parts))
 }
 
 /// What these ids of the collection `doc` build.
-pub(super) fn built(assembler: &Assembler, ids: &[DocId]) -> Vec<Built> {
+pub(crate) fn built(assembler: &Assembler, ids: &[DocId]) -> Vec<Built> {
     now(assembler.build(&"doc".into(), ids)).unwrap()
 }
 
 /// The document with this key, which must have one.
-pub(super) fn document(assembler: &Assembler, key: impl Into<Value>) -> Document {
+pub(crate) fn document(assembler: &Assembler, key: impl Into<Value>) -> Document {
     match built(assembler, &[id(vec![key.into()])]).remove(0) {
-        Built::Document(document) => document,
+        Built::Document(document, _) => document,
         other => panic!("no document: {other:?}"),
     }
 }
@@ -219,7 +222,7 @@ pub(super) fn document(assembler: &Assembler, key: impl Into<Value>) -> Document
 macro_rules! row {
     ($($value:expr),* $(,)?) => { vec![$($crate::assemble::definition::Cell::from($value).0),*] };
 }
-pub(super) use row;
+pub(crate) use row;
 
 /// A value of a row.
 pub(crate) struct Cell(pub(crate) Value);

@@ -267,7 +267,7 @@ fn composite_keys() {
         .map(|(book, number, ..)| id(row![*book, *number]))
         .collect();
     for ((_, _, id, expected), built) in cases.iter().zip(built(&assembler, &ids)) {
-        let Built::Document(document) = built else {
+        let Built::Document(document, _) = built else {
             panic!("{id}: {built:?}")
         };
         assert_eq!((document.id.as_str(), &*document.source), (*id, *expected));
@@ -289,7 +289,7 @@ fn ids_that_name_no_row_are_gone() {
     let built = built(&assembler, &ids);
     for (id, built) in ids.iter().zip(built) {
         match id.as_str() {
-            "1" => assert!(matches!(built, Built::Document(_)), "{id}: {built:?}"),
+            "1" => assert!(matches!(built, Built::Document(..)), "{id}: {built:?}"),
             _ => assert!(matches!(built, Built::Gone), "{id}: {built:?}"),
         }
     }
@@ -406,6 +406,11 @@ fn arrays_and_members_of_json() {
             json("[1e3]"),
             json(r#"{"in side":null,"flags":null}"#),
             r#"{"list":[1000],"data":{"inner":null,"flags":null}}"#,
+        ),
+        (
+            json("[[1,null],[[2],3],[]]"),
+            json(r#"{"flags":[[true],[false]]}"#),
+            r#"{"list":[1,2,3],"data":{"flags":[true,false]}}"#,
         ),
         (
             json("[9223372036854775807, -9223372036854775808]"),

@@ -96,7 +96,7 @@ fn microseconds_per_document() {
                 .chunks(batch)
                 .flat_map(|ids| now(assembler.build(&"doc".into(), ids)).unwrap())
                 .map(|built| match built {
-                    instep_core::Built::Document(document) => document.source.len(),
+                    instep_core::Built::Document(document, _) => document.source.len(),
                     other => panic!("{other:?}"),
                 })
                 .sum();

@@ -8,18 +8,18 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use instep_core::{
-    Change, ChangeFeed, Fetch, Finding, Key, Position, Result, RowChange, RowKey, RowReader, Rows, Snapshot,
-    Source, TableName, TableSchema, Value, Watched,
+    Change, ChangeFeed, Error, Fetch, Finding, Former, Key, Means, Position, Result, RowChange, RowKey,
+    RowReader, Rows, Snapshot, Source, TableName, TableSchema, Value, Watched,
 };
 
 /// All rows of all tables.
-pub(super) type Tables = BTreeMap<TableName, Table>;
+pub(crate) type Tables = BTreeMap<TableName, Table>;
 
 /// A table and its rows, in key order.
 #[derive(Clone, Debug)]
-pub(super) struct Table {
-    pub(super) schema: TableSchema,
-    pub(super) rows: Arc<BTreeMap<Key, Vec<Value>>>,
+pub(crate) struct Table {
+    pub(crate) schema: TableSchema,
+    pub(crate) rows: Arc<BTreeMap<Key, Vec<Value>>>,
     index: Arc<Mutex<Index>>,
 }
 
@@ -27,7 +27,7 @@ pub(super) struct Table {
 type Index = HashMap<Vec<usize>, Arc<HashMap<Vec<Value>, Vec<Key>>>>;
 
 impl Table {
-    pub(super) fn new(schema: TableSchema) -> Self {
+    pub(crate) fn new(schema: TableSchema) -> Self {
         Table {
             schema,
             rows: Arc::default(),
@@ -36,12 +36,12 @@ impl Table {
     }
 
     /// Where a column stands in a row.
-    pub(super) fn column(&self, name: &str) -> usize {
+    pub(crate) fn column(&self, name: &str) -> usize {
         let found = self.schema.columns.iter().position(|column| column.name == name);
         found.unwrap_or_else(|| panic!("no column {name} in {}", self.schema.name))
     }
 
-    pub(super) fn key_of(&self, row: &[Value]) -> Key {
+    pub(crate) fn key_of(&self, row: &[Value]) -> Key {
         let parts = self
             .schema
             .primary_key
@@ -50,14 +50,14 @@ impl Table {
         Key::new(parts.collect::<Vec<_>>())
     }
 
-    pub(super) fn put(&mut self, row: Vec<Value>) -> Option<Vec<Value>> {
+    pub(crate) fn put(&mut self, row: Vec<Value>) -> Option<Vec<Value>> {
         assert_eq!(row.len(), self.schema.columns.len());
         self.index = Arc::default();
         let key = self.key_of(&row);
         Arc::make_mut(&mut self.rows).insert(key, row)
     }
 
-    pub(super) fn remove(&mut self, key: &Key) -> Option<Vec<Value>> {
+    pub(crate) fn remove(&mut self, key: &Key) -> Option<Vec<Value>> {
         self.index = Arc::default();
         Arc::make_mut(&mut self.rows).remove(key)
     }
@@ -78,7 +78,7 @@ impl Table {
 
 /// A row to write or to remove.
 #[derive(Clone, Debug)]
-pub(super) enum Write {
+pub(crate) enum Write {
     /// Inserts a row, in the place of one that has its key.
     Put(TableName, Vec<Value>),
     /// Gives the row with this key new values, perhaps another key; a row in the way is replaced.
@@ -88,24 +88,32 @@ pub(super) enum Write {
 
 /// What an image of a row holds besides its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Images {
+pub(crate) enum Images {
     /// The watched columns and those of the key, as a trigger writes them.
     WithKey,
     /// The watched columns, which are never columns of the key.
     Watched,
+    /// As above, and there are no former images: of a row that is gone, only its key is known.
+    New,
 }
 
 /// A database in memory.
-pub(super) struct Memory {
+pub(crate) struct Memory {
     tables: Mutex<Tables>,
     shuffled: Arc<AtomicU64>,
     /// How often rows were fetched, and how long that took.
-    pub(super) fetches: Arc<Mutex<(usize, Duration)>>,
-    pub(super) images: Images,
+    pub(crate) fetches: Arc<Mutex<(usize, Duration)>>,
+    pub(crate) images: Images,
+    /// Values are compared as Postgres does: numbers by what they are worth, citext without its case.
+    pub(crate) compares_worth: bool,
+    /// No view of it can be opened.
+    pub(crate) refuses: Arc<std::sync::atomic::AtomicBool>,
+    /// Tables that are gone for now.
+    pub(crate) gone: Arc<Mutex<BTreeSet<TableName>>>,
 }
 
 impl Memory {
-    pub(super) fn new(schemas: Vec<TableSchema>) -> Self {
+    pub(crate) fn new(schemas: Vec<TableSchema>) -> Self {
         let tables = schemas
             .into_iter()
             .map(|schema| (schema.name.clone(), Table::new(schema)));
@@ -114,16 +122,19 @@ impl Memory {
             shuffled: Arc::new(AtomicU64::new(1)),
             fetches: Arc::default(),
             images: Images::WithKey,
+            compares_worth: false,
+            refuses: Arc::default(),
+            gone: Arc::default(),
         }
     }
 
     /// All rows as they are now.
-    pub(super) fn tables(&self) -> Tables {
+    pub(crate) fn tables(&self) -> Tables {
         self.tables.lock().unwrap().clone()
     }
 
     /// Writes in one transaction, and returns its changes.
-    pub(super) fn commit(&self, watched: &[Watched], writes: Vec<Write>) -> Vec<Change> {
+    pub(crate) fn commit(&self, watched: &[Watched], writes: Vec<Write>) -> Vec<Change> {
         let mut tables = self.tables.lock().unwrap();
         let mut changes = Vec::new();
         for write in writes {
@@ -163,6 +174,34 @@ impl Memory {
         let Some(wanted) = watched.iter().find(|watched| watched.table == table.schema.name) else {
             return;
         };
+        if self.images == Images::New {
+            let moves = !wanted.columns.is_empty();
+            let before = old.map(|row| table.key_of(row));
+            let after = new.map(|row| table.key_of(row));
+            let change = |key: Key, former_unknown, columns| {
+                Change::Row(RowChange {
+                    row: RowKey {
+                        table: table.schema.name.clone(),
+                        key,
+                    },
+                    former_unknown,
+                    columns,
+                })
+            };
+            let was_there = before.is_some();
+            if let Some(key) = before.filter(|key| Some(key) != after.as_ref()) {
+                changes.push(change(key, moves, Vec::new()));
+            }
+            if let (Some(key), Some(row)) = (after, new) {
+                let value = |name: &String| (name.clone(), row[table.column(name)].clone());
+                changes.push(change(
+                    key,
+                    moves && was_there,
+                    wanted.columns.iter().map(value).collect(),
+                ));
+            }
+            return;
+        }
         let image = |row: &[Value]| {
             let key = wanted.key.iter().filter(|_| self.images == Images::WithKey);
             let names = key.chain(&wanted.columns);
@@ -171,6 +210,7 @@ impl Memory {
                     table: table.schema.name.clone(),
                     key: table.key_of(row),
                 },
+                former_unknown: false,
                 columns: names
                     .map(|name| (name.clone(), row[table.column(name)].clone()))
                     .collect(),
@@ -205,6 +245,19 @@ impl Source for Memory {
     async fn check(&self, _: &[Watched]) -> Result<Vec<Finding>> {
         Ok(Vec::new())
     }
+
+    async fn former(&self, watched: &[Watched]) -> Result<Vec<Former>> {
+        let means = match self.images {
+            Images::WithKey | Images::Watched => Means::Brought("images".to_owned()),
+            Images::New => Means::Recorded,
+        };
+        let former = |watched: &Watched| Former {
+            table: watched.table.clone(),
+            means: means.clone(),
+            cheaper: None,
+        };
+        Ok(watched.iter().map(former).collect())
+    }
 }
 
 #[async_trait]
@@ -227,10 +280,15 @@ impl RowReader for Memory {
     }
 
     async fn snapshot(&self, _: Option<&Position>) -> Result<Box<dyn Snapshot>> {
+        if self.refuses.load(Ordering::Relaxed) {
+            return Err(Error::fatal("password_refused", "the password is refused"));
+        }
         Ok(Box::new(View {
             tables: self.tables(),
             shuffled: self.shuffled.clone(),
             fetches: self.fetches.clone(),
+            compares_worth: self.compares_worth,
+            gone: self.gone.lock().unwrap().clone(),
         }))
     }
 }
@@ -239,12 +297,29 @@ struct View {
     tables: Tables,
     shuffled: Arc<AtomicU64>,
     fetches: Arc<Mutex<(usize, Duration)>>,
+    compares_worth: bool,
+    gone: BTreeSet<TableName>,
+}
+
+/// What a value is worth to a column that is declared so. Small numbers only.
+fn worth(value: &Value, declared: &str) -> String {
+    match value {
+        Value::Int(integer) => format!("number {}", *integer as f64 + 0.0),
+        Value::Double(double) => format!("number {}", double + 0.0),
+        Value::Decimal(text) => format!("number {}", text.parse::<f64>().unwrap() + 0.0),
+        Value::Text(text) if declared == "citext" => format!("text {}", text.to_lowercase()),
+        other => format!("{} {other}", other.kind()),
+    }
 }
 
 #[async_trait]
 impl Snapshot for View {
     async fn fetch(&mut self, wanted: &Fetch) -> Result<Rows> {
         let start = Instant::now();
+        if self.gone.contains(&wanted.table) {
+            let message = format!("no such table: `{}`", wanted.table);
+            return Err(Error::transient("schema_changed", message));
+        }
         let table = &self.tables[&wanted.table];
         assert!(!wanted.columns.is_empty() && !wanted.by.is_empty(), "{wanted:?}");
         assert!(!wanted.values.is_empty(), "a fetch of nothing: {wanted:?}");
@@ -263,12 +338,23 @@ impl Snapshot for View {
         let places = |names: &[String]| names.iter().map(|name| table.column(name)).collect::<Vec<_>>();
         let (by, columns) = (places(&wanted.by), places(&wanted.columns));
         let index = table.indexed(&by);
-        let mut keys: Vec<&Key> = wanted
-            .values
-            .iter()
-            .filter_map(|tuple| index.get(tuple))
-            .flatten()
-            .collect();
+        let of_worth = |tuple: &[Value]| -> Vec<String> {
+            let declared = by.iter().map(|at| &*table.schema.columns[*at].declared);
+            tuple
+                .iter()
+                .zip(declared)
+                .map(|(value, as_declared)| worth(value, as_declared))
+                .collect()
+        };
+        let worths: BTreeSet<_> = wanted.values.iter().map(|tuple| of_worth(tuple)).collect();
+        let mut keys: Vec<&Key> = if self.compares_worth {
+            let tuple = |row: &[Value]| by.iter().map(|at| row[*at].clone()).collect::<Vec<_>>();
+            let matching = |(_, row): &(&Key, &Vec<Value>)| worths.contains(&of_worth(&tuple(row)));
+            table.rows.iter().filter(matching).map(|(key, _)| key).collect()
+        } else {
+            let found = wanted.values.iter().filter_map(|tuple| index.get(tuple));
+            found.flatten().collect()
+        };
         match &wanted.page {
             Some(page) => {
                 assert_eq!(page.key, table.schema.primary_key);

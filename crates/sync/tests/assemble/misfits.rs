@@ -44,9 +44,9 @@ fn written(value: Value, kind: &FieldType) -> Option<String> {
 /// The document with key 1, or `None` when it is refused as it should be.
 fn refused(assembler: &instep_sync::Assembler, path: &str, value: &Value) -> Option<String> {
     match built(assembler, &[id(row![1])]).remove(0) {
-        Built::Document(document) => Some(document.source.to_string()),
+        Built::Document(document, _) => Some(document.source.to_string()),
         Built::Gone => panic!("the row is there"),
-        Built::Rejected(error) => {
+        Built::Rejected(error, _) => {
             assert_eq!(error.fault(), Fault::Poison);
             let message = error.to_string();
             assert!(message.contains(path), "{message} does not name {path}");
@@ -258,7 +258,7 @@ fn refusal(collection: Collection, value: Value) -> String {
     let tables = [table("t", 1, &["id", "f:any"])];
     let memory = database(&tables, &[("t", row![1, value])]);
     match built(&assembler(&memory, vec![collection]), &[id(row![1])]).remove(0) {
-        Built::Rejected(error) => error.to_string(),
+        Built::Rejected(error, _) => error.to_string(),
         other => panic!("not refused: {other:?}"),
     }
 }
@@ -358,8 +358,8 @@ fn one_document_that_does_not_fit_leaves_the_others_alone() {
     let ids: Vec<_> = (0..9).map(|key| id(row![key])).collect();
     for (at, built) in built(&assembler, &ids).into_iter().enumerate() {
         match built {
-            Built::Rejected(_) => assert_eq!(at % 3, 0),
-            Built::Document(document) => assert!(at % 3 > 0 && &*document.source == "{\"f\":7}"),
+            Built::Rejected(..) => assert_eq!(at % 3, 0),
+            Built::Document(document, _) => assert!(at % 3 > 0 && &*document.source == "{\"f\":7}"),
             Built::Gone => panic!("{at} is there"),
         }
     }

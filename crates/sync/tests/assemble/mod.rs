@@ -5,16 +5,18 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod definition;
+pub(crate) mod broken;
+pub(crate) mod definition;
 mod dice;
 mod golden;
 mod measure;
-mod memory;
+pub(crate) mod memory;
 mod misfits;
-mod naive;
+pub(crate) mod naive;
 mod routes;
 mod schemas;
 mod unnameable;
+mod worth;
 
 use std::future::Future;
 use std::pin::pin;

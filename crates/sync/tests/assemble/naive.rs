@@ -11,7 +11,7 @@ use instep_core::{Collection, Content, DocId, Field, NodeId, OrderBy, Readers, R
 use super::memory::{Table, Tables};
 
 /// Each document of a collection: its source and its readers.
-pub(super) fn documents(collection: &Collection, tables: &Tables) -> BTreeMap<DocId, (String, Readers)> {
+pub(crate) fn documents(collection: &Collection, tables: &Tables) -> BTreeMap<DocId, (String, Readers)> {
     let naive = Naive { collection, tables };
     let root = &tables[&collection.root.name];
     let document = |row: &Vec<Value>| {

@@ -4,7 +4,7 @@
 //! others can run, or the router can crash, in between.
 
 use super::database::{CHILDREN, ChildKey, DOCUMENTS, DocKey, Reads};
-use super::variant::{Numbers, Recheck};
+use super::variant::{LookUp, Numbers, Recheck};
 
 pub(crate) const SETS: usize = 2;
 
@@ -88,6 +88,7 @@ struct OpenAppend {
 #[derive(Debug)]
 pub(crate) struct Log {
     numbers: Numbers,
+    look_up: LookUp,
     last_drawn: Seq,
     head: Seq,
     entries: Vec<Entry>,
@@ -98,9 +99,10 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    pub(crate) fn new(numbers: Numbers) -> Self {
+    pub(crate) fn new(numbers: Numbers, look_up: LookUp) -> Self {
         Self {
             numbers,
+            look_up,
             last_drawn: Seq::default(),
             head: Seq::default(),
             entries: Vec::new(),
@@ -113,6 +115,11 @@ impl Log {
 
     pub(crate) fn source_position(&self) -> usize {
         self.source_position
+    }
+
+    /// The highest number that was committed.
+    pub(crate) fn head(&self) -> Seq {
+        self.head
     }
 
     /// The committed entries, in the order of their commits.
@@ -140,9 +147,16 @@ impl Log {
     pub(crate) fn begin(&mut self, append: Append) {
         assert!(self.open.is_none(), "the router has one append at a time");
         let mut documents = append.documents;
+        let looked_into = match self.look_up {
+            LookUp::InAllSets => &self.sets[..],
+            LookUp::InOneSet => &self.sets[..1],
+        };
         for document in (0..DOCUMENTS).map(DocKey) {
-            let read_one =
-                |child: &ChildKey| self.sets.iter().any(|set| set.reads[document.0].contains(*child));
+            let read_one = |child: &ChildKey| {
+                looked_into
+                    .iter()
+                    .any(|set| set.reads[document.0].contains(*child))
+            };
             if append.children.iter().any(read_one) {
                 documents.push(document);
             }
@@ -220,7 +234,7 @@ impl Log {
     }
 
     /// Replaces the recorded reads of finished documents, touches again those that read a row which was touched after
-    /// their ticket was drawn, and moves the position. Returns how many documents were touched again.
+    /// their `head`, and moves the position. Returns how many documents were touched again.
     ///
     /// Appends look into the recorded reads and settle looks at the touched rows: unless one waits for the other, both
     /// look too early. So settle takes the row of the log's head, too, even where it touches nothing.
@@ -245,7 +259,7 @@ impl Log {
                 .any(|child| self.touched_rows[child.0] > Some(done.head))
         };
         let again: Vec<DocKey> = match recheck {
-            Recheck::AtSettle => settled
+            Recheck::AtSettle(_) => settled
                 .iter()
                 .filter(read_too_early)
                 .map(|done| done.document)

@@ -6,7 +6,7 @@
 use std::env;
 
 use super::case::{Seed, explain, run};
-use super::variant::{Deletes, Fence, FormerParents, Numbers, Recheck, Repeat, Variant};
+use super::variant::{Deletes, Fence, FormerParents, LookUp, Numbers, Recheck, Repeat, Since, Variant};
 use super::world::{Failure, Seen};
 
 const CASES: u64 = 20_000;
@@ -19,7 +19,8 @@ const HUNT: u64 = 60_000;
 
 const RECORDED_READS: Variant = Variant {
     fence: Fence::Ticket,
-    former_parents: FormerParents::RecordedReads(Recheck::AtSettle),
+    former_parents: FormerParents::RecordedReads(Recheck::AtSettle(Since::BeforeReading)),
+    look_up: LookUp::InAllSets,
     deletes: Deletes::Remembered,
     numbers: Numbers::HeadRow,
 };
@@ -87,6 +88,24 @@ fn no_fence_diverges() {
 fn recorded_reads_without_recheck_diverge() {
     diverges(Variant {
         former_parents: FormerParents::RecordedReads(Recheck::Never),
+        ..RECORDED_READS
+    });
+}
+
+/// A row that was touched between the reading and the moment that counts is taken for known.
+#[test]
+fn recorded_reads_since_after_reading_diverge() {
+    diverges(Variant {
+        former_parents: FormerParents::RecordedReads(Recheck::AtSettle(Since::AfterReading)),
+        ..RECORDED_READS
+    });
+}
+
+/// What one set has read tells nothing of another, which is behind it or ahead of it.
+#[test]
+fn recorded_reads_of_one_set_alone_diverge() {
+    diverges(Variant {
+        look_up: LookUp::InOneSet,
         ..RECORDED_READS
     });
 }

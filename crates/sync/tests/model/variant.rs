@@ -5,6 +5,7 @@
 pub(crate) struct Variant {
     pub(crate) fence: Fence,
     pub(crate) former_parents: FormerParents,
+    pub(crate) look_up: LookUp,
     pub(crate) deletes: Deletes,
     pub(crate) numbers: Numbers,
 }
@@ -34,10 +35,28 @@ pub(crate) enum FormerParents {
 /// What happens to a read that is recorded only after its row was touched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Recheck {
-    /// Settle touches the document again.
-    AtSettle,
+    /// Settle touches the document again when the row was touched since then.
+    AtSettle(Since),
     /// Nothing.
     Never,
+}
+
+/// What counts as touched meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Since {
+    /// What was appended after the ticket was drawn, before the rows were read.
+    BeforeReading,
+    /// What was appended after the rows were read: what came in between is taken for known.
+    AfterReading,
+}
+
+/// Whose recorded reads an append looks into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LookUp {
+    /// Those of all sets: an entry is one for all, and each set may have read something else.
+    InAllSets,
+    /// Those of the first set.
+    InOneSet,
 }
 
 /// Whether an engine remembers the version of a deleted document.

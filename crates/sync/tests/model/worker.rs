@@ -10,7 +10,7 @@ use super::database::{DOCUMENTS, Database, DocKey, Reads};
 use super::engine::{Applied, Version, Write};
 use super::log::{Epoch, Log, Lost, Owned, Seq, SetKey, Settled, Ticket};
 use super::network::{BatchId, Request, TIMEOUT, Time};
-use super::variant::{Deletes, Fence, FormerParents, Recheck, Repeat, Variant};
+use super::variant::{Deletes, Fence, FormerParents, Recheck, Repeat, Since, Variant};
 
 #[derive(Debug)]
 pub(crate) struct Worker {
@@ -196,6 +196,16 @@ impl Worker {
             Stage::Taken => batch.stage = Stage::Built(build(variant, batch, database)),
             Stage::Built(writes) => {
                 let writes = writes.clone();
+                match variant.former_parents {
+                    FormerParents::RecordedReads(Recheck::AtSettle(Since::AfterReading)) => {
+                        batch.head = log.head();
+                    }
+                    FormerParents::RecordedReads(
+                        Recheck::AtSettle(Since::BeforeReading) | Recheck::Never,
+                    )
+                    | FormerParents::OldValues
+                    | FormerParents::ReverseQueryOnly => {}
+                }
                 self.send(variant, nth, writes, network, now);
             }
             Stage::Sent(_) => {}

@@ -109,7 +109,7 @@ impl World {
             variant,
             now: Time(1),
             database: Database::default(),
-            log: Log::new(variant.numbers),
+            log: Log::new(variant.numbers, variant.look_up),
             router: Router::default(),
             network: Vec::new(),
             engines: Default::default(),

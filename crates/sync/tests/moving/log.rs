@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use instep_core::{
-    Appended, ChangeLog, CollectionName, DocKey, Entry, Error, FanOut, Owned, Position, Result, Scan, Seq,
-    SetName, SetState, SetStatus, Settlement, SourceName, Ticket, Touch, Trouble,
+    Appended, ChangeLog, CollectionName, DocKey, Error, FanOut, Owned, Position, Result, Scan, Seq, SetName,
+    SetState, SetStatus, Settlement, SourceName, Taken, Touch, Trouble,
 };
 use instep_store::SqliteLog;
 
@@ -15,6 +15,7 @@ pub(crate) struct Checked {
     pub(crate) faults: AtomicU32,
     random: AtomicU64,
     pub(crate) settlements: AtomicU64,
+    pub(crate) appends: AtomicU64,
 }
 
 impl Checked {
@@ -24,6 +25,7 @@ impl Checked {
             faults: AtomicU32::new(0),
             random: AtomicU64::new(seed),
             settlements: AtomicU64::new(0),
+            appends: AtomicU64::new(0),
         }
     }
 
@@ -53,9 +55,10 @@ impl ChangeLog for Checked {
     ) -> Result<Appended> {
         let keys = touches.iter().filter_map(|touch| match touch {
             Touch::Document(key) => Some(key),
-            Touch::FanOut(_) | Touch::Scan(_) => None,
+            Touch::FanOut(_) | Touch::Scan(_) | Touch::Row(_) => None,
         });
         assert!(keys.is_sorted_by(|a, b| a < b), "touches are sorted and distinct");
+        self.appends.fetch_add(1, Ordering::Relaxed);
         self.fails()?;
         self.log.append(source, upto, touches).await
     }
@@ -72,19 +75,20 @@ impl ChangeLog for Checked {
     async fn own(&self, set: &SetName, owner: &str) -> Result<Owned> {
         self.log.own(set, owner).await
     }
-    async fn take(&self, set: &Owned, after: Seq, n: usize) -> Result<(Ticket, Vec<Entry>)> {
+    async fn take(&self, set: &Owned, after: Seq, n: usize) -> Result<Taken> {
         self.fails()?;
         self.log.take(set, after, n).await
     }
-    async fn settle(&self, set: &Owned, done: &Settlement) -> Result<()> {
+    async fn settle(&self, set: &Owned, done: &Settlement) -> Result<Appended> {
         self.fails()?;
-        self.log.settle(set, done).await?;
+        let again = self.log.settle(set, done).await?;
         self.settlements.fetch_add(1, Ordering::Relaxed);
         for status in self.log.status().await? {
             status.counts.conserved().unwrap();
         }
         // The answer is lost: the same settlement comes again.
-        self.fails()
+        self.fails()?;
+        Ok(again)
     }
     async fn rescan(
         &self,

@@ -9,6 +9,7 @@ mod halts;
 mod log;
 mod once;
 mod random;
+mod recorded;
 mod rig;
 mod rows;
 mod scans;

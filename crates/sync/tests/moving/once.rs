@@ -8,11 +8,11 @@ use instep_sync::{CaughtUp, IndexerOptions, caught_up};
 
 use crate::moving::engine::Scripted;
 use crate::moving::rig::{Rig, fast};
-use crate::moving::rows::{Rows, RowsSource};
+use crate::moving::rows::{COLLECTION, Rows, RowsSource};
 
 async fn wait(rig: &Rig) -> CaughtUp {
     let source: Arc<dyn Source> = Arc::new(RowsSource(rig.rows.clone()));
-    let sources = [(source, rig.source.clone())];
+    let sources = [(source, rig.source.clone(), vec![COLLECTION.into()])];
     let sets: Vec<_> = rig.sets.iter().map(|set| set.name.clone()).collect();
     let waited = caught_up(&rig.log, &sources, &sets);
     tokio::time::timeout(Duration::from_secs(20), waited)

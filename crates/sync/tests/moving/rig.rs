@@ -57,6 +57,7 @@ pub(crate) fn fast() -> IndexerOptions {
         backoff: (Duration::from_millis(1), Duration::from_millis(20)),
         retry: (Duration::from_millis(20), Duration::from_millis(100)),
         deadline: Duration::from_millis(200),
+        grace: Duration::from_millis(100),
         poll: Duration::from_millis(50),
         drain: Duration::from_secs(2),
         seed: 1,

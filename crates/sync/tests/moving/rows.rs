@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use instep_core::{
     Builder, Built, Change, ChangeBatch, ChangeFeed, CollectionName, DocId, DocKey, Document, Error, FanOut,
-    Finding, Key, Language, Position, Readers, Result, RowChange, RowKey, RowReader, Snapshot, Source,
-    SourceName, TableName, TableSchema, Touch, Value, Watched,
+    Finding, Former, Key, Language, Position, Readers, Result, RowChange, RowKey, RowReader, Snapshot,
+    Source, SourceName, TableName, TableSchema, Touch, Value, Watched,
 };
 use tokio::sync::Notify;
 
@@ -78,9 +78,11 @@ impl Rows {
             table: TableName::from(COLLECTION),
             key: Key::new(vec![Value::text(id)]),
         };
-        state
-            .changes
-            .push(Change::Row(RowChange { row, columns: vec![] }));
+        state.changes.push(Change::Row(RowChange {
+            row,
+            columns: vec![],
+            former_unknown: false,
+        }));
         drop(state);
         self.changed.notify_waiters();
     }
@@ -110,11 +112,11 @@ impl Rows {
             table: TableName::from("maker"),
             key: Key::new(vec![Value::Int(1)]),
         };
-        self.state
-            .lock()
-            .unwrap()
-            .changes
-            .push(Change::Row(RowChange { row, columns: vec![] }));
+        self.state.lock().unwrap().changes.push(Change::Row(RowChange {
+            row,
+            columns: vec![],
+            former_unknown: false,
+        }));
         self.changed.notify_waiters();
     }
 
@@ -244,10 +246,11 @@ impl Builder for Rows {
         }
         let built = ids.iter().zip(read).map(|(id, row)| match row {
             None => Built::Gone,
-            Some(row) if row.poison => {
-                Built::Rejected(Error::poison("value_misfit", "field `value` does not fit"))
-            }
-            Some(row) => Built::Document(document(id.as_str(), &row)),
+            Some(row) if row.poison => Built::Rejected(
+                Error::poison("value_misfit", "field `value` does not fit"),
+                vec![],
+            ),
+            Some(row) => Built::Document(document(id.as_str(), &row), vec![]),
         });
         Ok(built.collect())
     }
@@ -306,6 +309,10 @@ impl Source for RowsSource {
     }
 
     async fn check(&self, _: &[Watched]) -> Result<Vec<Finding>> {
+        Ok(vec![])
+    }
+
+    async fn former(&self, _: &[Watched]) -> Result<Vec<Former>> {
         Ok(vec![])
     }
 }

@@ -226,7 +226,9 @@ fn defaults_and_what_is_set() {
     let config = Config::parse(Path::new("/etc/i/instep.toml"), BASE.to_owned(), &nothing).unwrap();
     assert_eq!(config.state, Path::new("/etc/i/instep-state"));
     assert_eq!(config.listen.to_string(), "127.0.0.1:9200");
-    let SourceUrl::Sqlite(path) = &config.sources[0].url;
+    let SourceUrl::Sqlite(path) = &config.sources[0].url else {
+        panic!("it is a SQLite file");
+    };
     assert_eq!(path, Path::new("/etc/i/a"));
     let embedded = ClusterConfig {
         name: "embedded".into(),

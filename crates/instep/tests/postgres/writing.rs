@@ -1,0 +1,249 @@
+//! Many writers at once, with savepoints, long transactions and rollbacks: nothing missing, stale, orphaned or
+//! resurrected.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use instep_conformance::in_full;
+use instep_conformance::postgres::{self, Database, Replication};
+use serde_json::json;
+
+use super::world::{assert_in_step, configuration, load, settled};
+use crate::support::product::Product;
+use crate::support::tate;
+
+/// The highest id of an artwork that the writers change.
+pub(super) const LAST: i64 = 6_000;
+
+/// Weights of the writers' transactions.
+const SCRIPTS: [(&str, u32); 8] = [
+    ("update", 40),
+    ("rename", 5),
+    ("move", 20),
+    ("vanish", 10),
+    ("link", 10),
+    ("savepoints", 10),
+    ("long", 1),
+    ("never", 5),
+];
+
+/// Three clients that make so many transactions a second for so long, in another process.
+pub(super) fn writers(database: &Database, rate: u32, seconds: u64) -> Child {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/postgres/writers");
+    let mut command = pgbench();
+    command.args([
+        "--no-vacuum",
+        "--client=3",
+        "--jobs=1",
+        "--max-tries=10",
+        "--random-seed=7",
+    ]);
+    command.arg(format!("--rate={rate}"));
+    command.arg(format!("--time={seconds}"));
+    command.arg(format!("--define=last={LAST}"));
+    for (script, weight) in SCRIPTS {
+        command.arg(format!(
+            "--file={}@{weight}",
+            folder.join(format!("{script}.sql")).display()
+        ));
+    }
+    command
+        .arg(database.url())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("pgbench runs")
+}
+
+fn pgbench() -> Command {
+    let binaries = postgres::available().expect("the test began with a look");
+    binaries.command("pgbench")
+}
+
+/// Waits for writers, and says how many transactions they made; none may have failed.
+pub(super) fn finished(writers: Child) -> u64 {
+    let output = writers.wait_with_output().expect("pgbench ends");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success(),
+        "{said}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let made = said
+        .lines()
+        .find_map(|line| line.strip_prefix("number of transactions actually processed: "))
+        .and_then(|rest| rest.split('/').next())
+        .unwrap_or_else(|| panic!("pgbench does not say how many transactions it made: {said}"));
+    made.parse().expect("a number")
+}
+
+/// Both cores busy until dropped.
+pub(super) struct Load {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Load {
+    pub(super) fn on_both_cores() -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let burn = |stop: Arc<AtomicBool>| {
+            std::thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            })
+        };
+        let threads = (0..2).map(|_| burn(stop.clone())).collect();
+        Load { stop, threads }
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.threads
+            .drain(..)
+            .for_each(|thread| thread.join().expect("it only spins"));
+    }
+}
+
+/// 200 transactions a second: 20 seconds, and 5 minutes with `--long`. Meanwhile pgbench runs its own tables in the same
+/// database as fast as it can.
+#[test]
+fn concurrent_writers_leave_nothing_behind() {
+    let (Some(data), Some(_)) = (
+        tate::folder("concurrent writers"),
+        postgres::or_skip("concurrent writers"),
+    ) else {
+        return;
+    };
+    let server = postgres::Server::start(&[]);
+    let database = server.database("writers");
+    load(&data, &database, Some(LAST));
+    let folder = tempfile::tempdir().expect("a folder");
+    let product = Product::new(folder.path(), &configuration(&database.url()));
+    assert_eq!(product.json(&["sync", "--once"])["complete"], json!(true));
+    let served = product.serve();
+
+    let seconds = if in_full() { 300 } else { 20 };
+    let made = finished(writers(&database, 200, seconds));
+    assert!(made > seconds * 150, "only {made} transactions in {seconds} s");
+    settled(&served, &database);
+    assert_in_step(
+        &product,
+        &served,
+        &database,
+        &format!("{made} transactions of three writers"),
+    );
+
+    let neighbour = pgbench()
+        .args(["--initialize", "--quiet", "--scale=2", &database.url()])
+        .output();
+    assert!(neighbour.expect("pgbench runs").status.success());
+    let mut neighbour = pgbench()
+        .args([
+            "--client=2",
+            "--no-vacuum",
+            &format!("--time={seconds}"),
+            &database.url(),
+        ])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("pgbench runs");
+    let made = finished(writers(&database, 100, seconds));
+    assert!(neighbour.wait().expect("pgbench ends").success());
+    settled(&served, &database);
+    assert_in_step(
+        &product,
+        &served,
+        &database,
+        &format!("{made} transactions beside pgbench on its own tables"),
+    );
+}
+
+/// 2,000 single-row updates at 50 a second with both cores loaded, also with a synchronous standby that lags, and with
+/// rows read from a replica: none is stale. (300 updates each without `--long`.)
+#[test]
+fn updates_under_load_leave_nothing_stale() {
+    let (Some(data), Some(_)) = (
+        tate::folder("updates under load"),
+        postgres::or_skip("updates under load"),
+    ) else {
+        return;
+    };
+    let primary = postgres::Server::start(&[]);
+    let database = primary.database("load");
+    load(&data, &database, Some(LAST));
+    {
+        let folder = tempfile::tempdir().expect("a folder");
+        let product = Product::new(folder.path(), &configuration(&database.url()));
+        update_under_load(&product, &database, "updates under load");
+        // Its slot is gone with it, or it would keep the WAL of what follows.
+        database.execute("select pg_drop_replication_slot('instep_tate')");
+    }
+
+    // Every commit waits for the standby, which takes its time; it is decoded before it is visible.
+    let standby = primary.standby("lagging", Replication::Synchronous);
+    let stop = Arc::new(AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                standby.freeze_receiver();
+                std::thread::park_timeout(Duration::from_millis(40));
+                standby.thaw_receiver();
+                std::thread::park_timeout(Duration::from_millis(60));
+            }
+        });
+        let folder = tempfile::tempdir().expect("a folder");
+        let product = Product::new(folder.path(), &configuration(&database.url()));
+        update_under_load(
+            &product,
+            &database,
+            "updates with a synchronous standby that lags",
+        );
+        database.execute("select pg_drop_replication_slot('instep_tate')");
+
+        let replica = standby.existing(database.name());
+        let stream = format!("stream_url = \"{}\"\n[collection.artwork]", database.url());
+        let read = configuration(&replica.url()).replacen("[collection.artwork]", &stream, 1);
+        let folder = tempfile::tempdir().expect("a folder");
+        let product = Product::new(folder.path(), &read);
+        update_under_load(&product, &database, "updates that are read from a replica");
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
+fn update_under_load(product: &Product, database: &Database, what: &str) {
+    assert_eq!(product.json(&["sync", "--once"])["complete"], json!(true));
+    let served = product.serve();
+    let updates = if in_full() { 2_000 } else { 300 };
+    let load = Load::on_both_cores();
+    let mut session = database.psql();
+    let mut session = session
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("psql runs");
+    let mut input = session.stdin.take().expect("it is piped");
+    let mut next = Instant::now();
+    for update in 0..updates {
+        use std::io::Write;
+        let id = update * 7_919 % LAST;
+        writeln!(input, "update artwork set title = 'update {update}' where id = (select max(id) from artwork where id <= greatest({id}, 100));")
+            .expect("psql reads");
+        next += Duration::from_millis(20);
+        std::thread::park_timeout(next.saturating_duration_since(Instant::now()));
+    }
+    drop(input);
+    assert!(session.wait().expect("psql ends").success());
+    settled(&served, database);
+    drop(load);
+    settled(&served, database);
+    assert_in_step(product, &served, database, what);
+    assert_eq!(served.stop(), Some(0));
+}
