@@ -15,15 +15,9 @@ use crate::backoff::Backoff;
 use crate::signal::SignalledLog;
 use crate::status::{Problem, Shutdown, stopped};
 
-/// A following set with more entries than this before it holds the expansion.
-const LOW: u64 = 1_000;
-#[allow(clippy::disallowed_methods)]
-fn low() -> u64 {
-    std::env::var("X_LOW")
-        .ok()
-        .and_then(|x| x.parse().ok())
-        .unwrap_or(LOW)
-}
+/// A following set with more entries than this before it holds the expansion. Fewer than a chunk has: with as many, a
+/// second chunk would come before the first is done.
+const LOW: u64 = 500;
 /// How many fan-outs are looked at: one that fails does not hold the others.
 const LOOK: usize = 32;
 /// How often to look without a signal.
@@ -100,7 +94,7 @@ impl Expander {
         let sets = self.log.status().await?;
         if sets
             .iter()
-            .any(|status| status.state == SetState::Following && status.pending > low())
+            .any(|status| status.state == SetState::Following && status.pending > LOW)
         {
             return Ok(false);
         }

@@ -321,6 +321,7 @@ impl Reader {
                 Ok(need) => need,
                 Err(error) => return error,
             };
+            queue.announce();
             if let Err(error) = self.keep_in_touch().await {
                 return error;
             }
@@ -385,6 +386,7 @@ impl Reader {
             self.idle = None;
             self.idle_told = now;
             self.queue.put(Piece::Idle(place), 0);
+            self.queue.announce();
         }
         let since = now.duration_since(self.reported);
         if !(self.asked || since >= self.report_every || self.safer && since >= COALESCED) {

@@ -58,8 +58,8 @@ fn weight(piece: &Piece) -> usize {
 }
 
 impl Queue {
-    /// Puts a piece, of changes that hold about so many bytes. Whether there is room for more: if not, wait for
-    /// [`Self::room`].
+    /// Puts a piece, of changes that hold about so many bytes; [`Self::announce`] must follow. Whether there is room for
+    /// more: if not, wait for [`Self::room`].
     pub(super) fn put(&self, piece: Piece, bytes: usize) -> bool {
         let mut state = self.state();
         // A later place says all that an earlier one does.
@@ -71,9 +71,12 @@ impl Queue {
         state.pieces.push_back((piece, bytes));
         let room = state.has_room();
         state.full = !room;
-        drop(state);
-        self.filled.notify_one();
         room
+    }
+
+    /// Wakes the taker for what was put. Once for all of it: waking costs more than a short transaction.
+    pub(super) fn announce(&self) {
+        self.filled.notify_one();
     }
 
     /// Waits for room. Cancel-safe.
