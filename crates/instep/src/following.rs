@@ -11,7 +11,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use instep_core::{ChangeLog, Former, Means, Result, Source, SourceName, TableName, Watched};
+use instep_core::{ChangeLog, Former, Means, Result, Source, SourceName, TableName, Touch, Watched};
 use instep_sync::{
     Assembler, Clock, Follower, Problem, Shutdown, SignalledLog, SourceDefinition, SourceState, SourceStatus,
 };
@@ -204,8 +204,12 @@ impl Following {
         }
     }
 
+    /// The scans are written down first: a process that dies in between scans from both sides all the same.
     async fn forget(&self) -> Result<()> {
         let name = &self.definition.name;
+        let collections = self.definition.collections.iter().cloned();
+        let scans: Vec<_> = collections.map(Touch::Scan).collect();
+        self.log.append(name, None, &scans).await?;
         self.log.forget_position(name).await?;
         self.log.set_memo(&rescan_memo(name), None).await
     }

@@ -206,9 +206,9 @@ impl Follower {
         }
         self.followed = true;
         let mut appended = from.clone();
-        self.status
-            .send_modify(|status| (status.captured, status.position) = (true, from));
-        self.log.poke();
+        if from.is_some() {
+            self.captured(from);
+        }
         metrics::source_up(&name, true);
         loop {
             let mut batch = match ready(feed.next()).await {
@@ -229,6 +229,19 @@ impl Follower {
             }
             self.handle(&mut *feed, batch, &mut appended).await?;
             self.backoff.reset();
+        }
+    }
+
+    /// A position is durable: whoever follows next, also after a crash, begins there or before, so scans leave no gap.
+    /// Where none was known, that is once the first batch was handled, which a feed delivers at once.
+    fn captured(&self, position: Option<Position>) {
+        let mut was_captured = false;
+        self.status.send_modify(|status| {
+            was_captured = std::mem::replace(&mut status.captured, true);
+            status.position = position;
+        });
+        if !was_captured {
+            self.log.poke();
         }
     }
 
@@ -253,14 +266,16 @@ impl Follower {
     }
 
     /// Nothing is known of where this source was followed to: what was scanned before following began anew may have
-    /// changed since. On the very first start there is nothing scanned; later, also a scan that has come nowhere yet may
-    /// have read keys.
+    /// changed since. On the very first start there is nothing scanned, because scans wait for a durable position; later,
+    /// also a scan that has come nowhere yet may have read keys.
     async fn scan_again(&self) -> Result<()> {
         let sets = self.log.status().await?;
         let begun = |name: &&CollectionName| {
             let mut scans = sets.iter().flat_map(|set| &set.scans);
             self.followed
-                || scans.any(|scan| scan.collection == **name && (scan.finished || scan.after.is_some()))
+                || scans.any(|scan| {
+                    scan.collection == **name && (scan.finished || scan.after.is_some() || scan.both)
+                })
         };
         let scans: Vec<_> = self
             .definition
@@ -316,12 +331,11 @@ impl Follower {
             0
         };
         metrics::changes(name, changes.len() as u64, filtered);
-        self.status.send_modify(|status| {
-            status.position = Some(upto);
-            if !changes.is_empty() {
-                status.last_change_ms = Some(committed_ms.unwrap_or(now));
-            }
-        });
+        self.captured(Some(upto));
+        if !changes.is_empty() {
+            let at = committed_ms.unwrap_or(now);
+            self.status.send_modify(|status| status.last_change_ms = Some(at));
+        }
         Ok(())
     }
 }

@@ -68,7 +68,8 @@ pub struct SourceStatus {
     pub state: SourceState,
     /// Since when, in milliseconds since 1970.
     pub since_ms: i64,
-    /// Changes are captured: from now on, keys that are enumerated leave no gap.
+    /// Changes are captured, from a durable position on: keys that are enumerated from now on leave no gap, whoever
+    /// follows next.
     pub captured: bool,
     /// How far it was followed, durably.
     pub position: Option<Position>,

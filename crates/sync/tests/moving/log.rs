@@ -1,6 +1,6 @@
 //! The real log, which fails now and then when told to, and is checked at every settlement: touches are conserved.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use instep_core::{
@@ -16,6 +16,8 @@ pub(crate) struct Checked {
     random: AtomicU64,
     pub(crate) settlements: AtomicU64,
     pub(crate) appends: AtomicU64,
+    /// No append is done, nor refused.
+    pub(crate) holds_appends: AtomicBool,
 }
 
 impl Checked {
@@ -26,6 +28,7 @@ impl Checked {
             random: AtomicU64::new(seed),
             settlements: AtomicU64::new(0),
             appends: AtomicU64::new(0),
+            holds_appends: AtomicBool::new(false),
         }
     }
 
@@ -59,6 +62,9 @@ impl ChangeLog for Checked {
         });
         assert!(keys.is_sorted_by(|a, b| a < b), "touches are sorted and distinct");
         self.appends.fetch_add(1, Ordering::Relaxed);
+        if self.holds_appends.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
         self.fails()?;
         self.log.append(source, upto, touches).await
     }

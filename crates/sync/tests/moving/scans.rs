@@ -168,6 +168,32 @@ async fn nothing_is_enumerated_before_changes_are_captured() {
     rig.stop().await;
 }
 
+/// A follower that dies before its position is durable has captured nothing: whoever follows next begins later. A scan
+/// that had begun under it kept what was deleted in between.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_enumerated_before_a_position_is_durable() {
+    let rows = rows(30);
+    let engine = Scripted::new(1);
+    let mut rig = Rig::idle(rows.clone(), vec![engine.clone()], fast());
+    rig.checked.holds_appends.store(true, Ordering::Relaxed);
+    rig.follow();
+    rig.index(0);
+    rig.until("followed", || async {
+        rig.checked.appends.load(Ordering::Relaxed) > 0
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(engine.writes.load(Ordering::Relaxed), 0);
+    assert!(!rig.source.borrow().captured);
+    rows.remove("007");
+    rig.checked.holds_appends.store(false, Ordering::Relaxed);
+    rig.follow();
+    rig.index(0);
+    rig.rest().await;
+    rig.assert_in_step().await;
+    rig.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_scan_that_is_started_again_is_walked_again() {
     let rows = rows(100);
