@@ -11,6 +11,7 @@ pub mod date;
 pub mod document;
 pub mod engine;
 pub mod error;
+pub mod expression;
 pub mod field;
 pub mod index_set;
 pub mod key;
@@ -30,6 +31,7 @@ pub use collection::{Collection, Content, Field, Node, NodeId, OrderBy, ReadersR
 pub use document::{Document, Readers, Stored};
 pub use engine::{Applied, Capabilities, Cursor, Engine, Ensured, Search, Settings, Walked, Write};
 pub use error::{Error, Fault, Result, ResultExt};
+pub use expression::Expression;
 pub use field::FieldType;
 pub use index_set::{Counts, SetState, SetStatus};
 pub use key::{DocId, DocKey, Key, RowKey};
