@@ -3,12 +3,19 @@
 //! A source's tests implement [`Subject`] and call [`crate::source_suite!`], which makes a test of every case. The
 //! statements are those that all SQL databases of interest share.
 
+mod expressions;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use instep_core::{
     Change, ChangeFeed, DocId, Fault, Fetch, Key, Page, Position, RowChange, Source, TableSchema, Value,
     Watched,
+};
+
+pub use expressions::{
+    a_condition_cuts_a_scan, a_row_that_fails_an_expression_hurts_no_other, an_expression_is_a_column,
+    an_expression_that_is_not_the_rows_is_refused,
 };
 
 /// A database that starts empty, and an application that uses it.
@@ -23,6 +30,11 @@ pub trait Subject: Send + Sync {
     /// How the source spells the name of a table that scripts call by this name without a schema.
     fn table(&self, name: &str) -> String {
         name.to_owned()
+    }
+
+    /// An expression that makes an integer of the text column `note`, and fails where it is none.
+    fn failing(&self) -> &'static str {
+        "cast(note as integer)"
     }
 
     /// The statement that makes changes of a table bring their former values, where the database does not do so by
@@ -60,6 +72,10 @@ macro_rules! source_suite {
             composite_keys_and_awkward_names_work,
             a_documents_id_leads_back_to_its_row,
             schemas_are_described,
+            an_expression_is_a_column,
+            an_expression_that_is_not_the_rows_is_refused,
+            a_condition_cuts_a_scan,
+            a_row_that_fails_an_expression_hurts_no_other,
         );
     };
     (@cases $subject:path, $($case:ident),* $(,)?) => {
@@ -638,13 +654,16 @@ pub async fn keys_are_scanned_in_one_order_from_any_point(subject: &dyn Subject)
     let reader = source.reader();
     for (table, count) in [("word", 8), ("link", 7), ("big", 4), ("child", 0)] {
         let schema = schema_of(&*source, &subject.table(table)).await;
-        let all = reader.scan(&schema, None, 100).await.expect("keys are scanned");
+        let all = reader
+            .scan(&schema, None, None, 100)
+            .await
+            .expect("keys are scanned");
         assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), count, "{table}");
         for n in 1..=4 {
             let mut paged: Vec<Key> = Vec::new();
             loop {
                 let page = reader
-                    .scan(&schema, paged.last(), n)
+                    .scan(&schema, None, paged.last(), n)
                     .await
                     .expect("keys are scanned");
                 let last = page.len() < n;
@@ -762,7 +781,7 @@ pub async fn composite_keys_and_awkward_names_work(subject: &dyn Subject) {
     assert_eq!(schema.primary_key, ["select", "a\"b"]);
     let keys = source
         .reader()
-        .scan(&schema, None, 10)
+        .scan(&schema, None, None, 10)
         .await
         .expect("keys are scanned");
     assert_eq!(keys.as_slice(), std::slice::from_ref(&key));
@@ -787,7 +806,7 @@ pub async fn a_documents_id_leads_back_to_its_row(subject: &dyn Subject) {
     let schema = schema_of(&*source, &subject.table("kinds")).await;
     let keys = source
         .reader()
-        .scan(&schema, None, 10)
+        .scan(&schema, None, None, 10)
         .await
         .expect("keys are scanned");
     assert_eq!(keys.len(), 2);

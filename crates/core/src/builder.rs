@@ -31,7 +31,7 @@ pub trait Builder: Send + Sync {
         false
     }
 
-    /// Up to `n` ids of a collection after `after`, in the source's key order. Fewer than `n` means the end.
+    /// Up to `n` ids of the documents of a collection after `after`, in the source's key order. Fewer than `n` means the end.
     /// More than `n` come where rows that cannot be named stand at the end of a page: no key can be told from a
     /// stand-in, so a page ends in one only at the end of the table.
     async fn scan(&self, collection: &CollectionName, after: Option<&DocId>, n: usize) -> Result<Vec<DocId>>;
@@ -46,7 +46,7 @@ pub enum Built {
     /// The document as its rows are now, and the rows it read of tables whose former values the source does not bring
     /// ([`crate::Means::Recorded`]), each once, in any order.
     Document(Document, Vec<RowKey>),
-    /// Its root row does not exist: the document must not either.
+    /// Its root row does not exist, or does not meet the collection's condition: the document must not exist either.
     Gone,
     /// It cannot be built ([`crate::Fault::Poison`]): a dead letter. With the rows it read, as above: when one of them
     /// is touched, it is tried again.

@@ -113,6 +113,22 @@ impl Rows {
         self.values.push(value);
     }
 
+    /// Drops the rows that are not to be kept.
+    pub fn retain(&mut self, keep: impl Fn(&[Value]) -> bool) {
+        let width = self.width;
+        let kept: Vec<bool> = self.iter().map(keep).collect();
+        let mut at = 0;
+        self.values.retain(|_| {
+            at += 1;
+            kept.get((at - 1) / width).copied().unwrap_or(false)
+        });
+    }
+
+    /// Drops all rows but the first `len`, and what there is of an incomplete one.
+    pub fn truncate(&mut self, len: usize) {
+        self.values.truncate(len * self.width);
+    }
+
     /// How many complete rows there are.
     pub fn len(&self) -> usize {
         self.values.len().checked_div(self.width).unwrap_or(0)
@@ -139,7 +155,9 @@ impl Rows {
 pub struct Fetch {
     /// The table.
     pub table: TableName,
-    /// The columns to return, in this order.
+    /// The columns to return, in this order. An expression stands under its own name ([`crate::Expression::column`]); on
+    /// a row for which the database cannot compute it, its value is [`Value::Bytes`], which no field and no condition
+    /// takes.
     pub columns: Vec<String>,
     /// The columns to match, in this order.
     pub by: Vec<String>,

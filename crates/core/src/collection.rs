@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::change::Watched;
+use crate::error::{Error, Result};
+use crate::expression::Expression;
 use crate::field::FieldType;
 use crate::name::{CollectionName, Language, SourceName, TableName};
 use crate::source::TableSchema;
@@ -52,6 +54,46 @@ pub struct Node {
     /// The order of the rows of one parent; the primary key breaks ties, and is the order without any.
     /// A node behind a link table may be ordered by the link's columns: then the order stands on the link's node.
     pub order: Vec<OrderBy>,
+    /// Only rows that meet it belong to the tree: of the root, the others are no documents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub condition: Option<Condition>,
+}
+
+/// What a row has to meet: an expression that is true or false ([`Expression::condition`]).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Condition(String);
+
+impl TryFrom<String> for Condition {
+    type Error = Error;
+
+    fn try_from(sql: String) -> Result<Self> {
+        Condition::parse(&sql)
+    }
+}
+
+impl From<Condition> for String {
+    fn from(condition: Condition) -> String {
+        condition.0
+    }
+}
+
+impl Condition {
+    /// The condition that this text holds.
+    pub fn parse(sql: &str) -> Result<Self> {
+        Expression::condition(sql)?;
+        Ok(Condition(sql.trim().to_owned()))
+    }
+
+    /// As it was written.
+    pub fn sql(&self) -> &str {
+        &self.0
+    }
+
+    /// As a source computes it.
+    pub fn expression(&self) -> Expression {
+        Expression::condition(&self.0).expect("it was parsed when it was made")
+    }
 }
 
 impl Node {
@@ -88,7 +130,7 @@ pub struct Field {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Content {
-    /// A column's value.
+    /// A column's value, or an expression's ([`Expression::column`]).
     Column {
         /// The column.
         column: String,

@@ -27,7 +27,7 @@ pub mod value;
 
 pub use builder::{Builder, Built};
 pub use change::{Change, ChangeBatch, Fetch, Page, Position, RowChange, Rows, Watched};
-pub use collection::{Collection, Content, Field, Node, NodeId, OrderBy, ReadersRule};
+pub use collection::{Collection, Condition, Content, Field, Node, NodeId, OrderBy, ReadersRule};
 pub use document::{Document, Readers, Stored};
 pub use engine::{Applied, Capabilities, Cursor, Engine, Ensured, Search, Settings, Walked, Write};
 pub use error::{Error, Fault, Result, ResultExt};

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 
 use crate::change::{ChangeBatch, Fetch, Position, Rows, Watched};
 use crate::error::{Error, Result};
+use crate::expression::Expression;
 use crate::key::{DocId, Key};
 use crate::name::TableName;
 use crate::value::Value;
@@ -82,9 +83,21 @@ pub trait RowReader: Send + Sync {
     /// All tables that can be read, ours left out, sorted by name.
     async fn tables(&self) -> Result<Vec<TableSchema>>;
 
-    /// Up to `n` keys after `after`, in the source's own key order: the same order at each call. Fewer than `n` means
-    /// the end.
-    async fn scan(&self, table: &TableSchema, after: Option<&Key>, n: usize) -> Result<Vec<Key>>;
+    /// What an expression over this table's rows is: a column that has [`Expression::column`] as its name. From then on
+    /// that name may be fetched as any other column's. Refuses one that the database refuses, and one that calls a
+    /// function whose value may change while the row does not.
+    async fn describe(&self, table: &TableName, expression: &Expression) -> Result<Column>;
+
+    /// Up to `n` keys after `after` of the rows that meet the condition, in the source's own key order: the same order at
+    /// each call. Fewer than `n` means the end. A row on which the condition fails is an error of the whole call, with
+    /// [`crate::Fault::Poison`]: whoever can judge rows one by one scans without it.
+    async fn scan(
+        &self,
+        table: &TableSchema,
+        condition: Option<&Expression>,
+        after: Option<&Key>,
+        n: usize,
+    ) -> Result<Vec<Key>>;
 
     /// How many rows the table has, perhaps an estimate: for progress only.
     async fn count(&self, table: &TableName) -> Result<u64>;

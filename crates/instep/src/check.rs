@@ -53,7 +53,7 @@ pub(crate) async fn check(config: &Config, sources: &HashMap<SourceName, Arc<dyn
     if schemas.len() < config.sources.len() {
         return findings;
     }
-    let collections = match config.collections(&schemas) {
+    let collections = match config.resolved(sources, &mut schemas).await {
         Ok(collections) => collections,
         Err(error) => {
             findings.push(failed("configuration", &error));

@@ -5,6 +5,7 @@
 //! that exist. Nothing is written by either.
 
 mod database;
+mod expressions;
 pub(crate) mod joins;
 pub(crate) mod kind;
 pub(crate) mod on;
@@ -14,14 +15,15 @@ pub(crate) mod resolve;
 mod secret;
 mod syntax;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use instep_core::name::checked;
 use instep_core::{
-    ClusterName, Collection, CollectionName, Error, Grant, Result, Scopes, SetName, SourceName,
+    ClusterName, Collection, CollectionName, Error, Grant, Result, Scopes, SetName, Source, SourceName,
 };
 
 use crate::wiring;
@@ -201,6 +203,24 @@ impl Config {
             .collection
             .iter()
             .filter(move |(_, raw)| lives_there(raw))
+    }
+
+    /// Its collections, as [`Config::collections`]; every expression was shown to its source first, where that is among
+    /// `sources`, and stands in the schemas since. Fails transiently when a source is away.
+    pub async fn resolved(
+        &self,
+        sources: &HashMap<SourceName, Arc<dyn Source>>,
+        schemas: &mut Schemas,
+    ) -> Result<Vec<Collection>> {
+        let names = self.sources.iter().flat_map(|source| {
+            let living = self.living_in(&source.name);
+            living.map(|(_, raw)| (source.name.clone(), raw))
+        });
+        let problems = expressions::describe(names, sources, schemas).await?;
+        match problems.is_empty() {
+            true => self.collections(schemas),
+            false => Err(self.text.error(problems)),
+        }
     }
 
     /// Its collections, every name looked up in the schemas of the sources.

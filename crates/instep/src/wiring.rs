@@ -211,8 +211,8 @@ impl Parts {
     /// anything is written.
     pub async fn open(config: Config, access: Access) -> Result<Parts> {
         let sources = open_sources(&config)?;
-        let schemas = schemas(&sources).await?;
-        let collections = config.collections(&schemas)?;
+        let mut schemas = schemas(&sources).await?;
+        let collections = config.resolved(&sources, &mut schemas).await?;
         Parts::assemble(config, access, sources, &schemas, collections).await
     }
 

@@ -4,6 +4,7 @@
 
 mod clients;
 mod commands;
+mod conditions;
 mod demo;
 mod faults;
 mod postgres;

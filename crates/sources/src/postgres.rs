@@ -8,6 +8,7 @@
 //! database keeps no WAL for a slow engine.
 
 mod check;
+mod computed;
 mod connect;
 mod feed;
 mod followed;
@@ -90,6 +91,7 @@ impl PostgresSource {
             name,
             idle: Mutex::default(),
             schema: Mutex::default(),
+            computed: Mutex::default(),
             waiting: Mutex::default(),
             released: Mutex::default(),
             reading: Mutex::default(),
@@ -163,6 +165,8 @@ struct Database {
     idle: Mutex<Vec<Session>>,
     /// The tables as they were when they were last read.
     schema: Mutex<Option<Arc<Schema>>>,
+    /// Expressions that were asked for: they stand among their tables' columns.
+    computed: Mutex<computed::Wanted>,
     /// What following waits for now.
     waiting: Mutex<Option<Finding>>,
     /// The highest commit that was handed over: a replica must have replayed past it before it is read.
@@ -190,7 +194,8 @@ impl Database {
             return Ok(known);
         }
         let session = self.session().await?;
-        let read = Arc::new(Schema::read(&session).await?);
+        let wanted = locked(&self.computed).clone();
+        let read = Arc::new(Schema::read(&session, &wanted).await?);
         session.give_back();
         *self.schema_slot() = Some(read.clone());
         Ok(read)

@@ -13,6 +13,7 @@
 
 mod capture;
 mod check;
+mod computed;
 mod feed;
 mod read;
 mod schema;
@@ -26,8 +27,8 @@ use async_trait::async_trait;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use instep_core::{
-    ChangeFeed, Error, Finding, Former, Means, Position, Result, RowReader, Source, SourceName, TableSchema,
-    Watched,
+    ChangeFeed, Error, Expression, Finding, Former, Means, Position, Result, RowReader, Source, SourceName,
+    TableSchema, Watched,
 };
 
 use self::schema::Schema;
@@ -322,11 +323,11 @@ fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// Names as SQL spells them, separated by commas.
+/// Names as SQL spells them, separated by commas; an expression as it is.
 fn quoted_list(names: &[String]) -> String {
     names
         .iter()
-        .map(|name| quoted(name))
+        .map(|name| Expression::of_column(name).map_or_else(|| quoted(name), |sql| format!("({sql})")))
         .collect::<Vec<_>>()
         .join(", ")
 }

@@ -403,10 +403,19 @@ impl Builder for Assembler {
             return Ok(Vec::new());
         }
         let reader = self.source(plan).reader();
+        let condition = plan.collection.nodes[0].condition.as_ref();
+        let mut condition = condition.map(|condition| condition.expression());
         let mut after = after.and_then(|id| root.key_of(id));
         let mut ids: Vec<DocId> = Vec::new();
         loop {
-            let keys = reader.scan(root, after.as_ref(), n).await?;
+            let keys = match reader.scan(root, condition.as_ref(), after.as_ref(), n).await {
+                // Some row fails it: all are enumerated, and judged one by one.
+                Err(error) if error.fault() == Fault::Poison && condition.is_some() => {
+                    condition = None;
+                    continue;
+                }
+                keys => keys?,
+            };
             for key in &keys {
                 ids.push(DocId::naming(key));
                 // A page ends in an id that the next one can start from: a stand-in does not tell its row's key.
@@ -457,6 +466,7 @@ fn roots(plan: &Plan, loaded: &Loaded) -> HashMap<DocId, u32> {
 }
 
 fn document(plan: &Plan, loaded: &Loaded, id: &DocId, at: u32, buffer: &mut Vec<u8>) -> Result<Document> {
+    loaded.require_conditions(plan, at)?;
     let readers = render::readers(plan, loaded, at)?;
     render::source(plan, loaded, at, buffer)?;
     let source = std::str::from_utf8(buffer).expect("JSON is UTF-8");

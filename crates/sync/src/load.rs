@@ -13,6 +13,8 @@ use crate::plan::{Chain, NodeFetch, Plan};
 /// The rows of a batch, linked: from a row of a node to the rows of its children.
 pub(crate) struct Loaded {
     nodes: Vec<Linked>,
+    /// A condition could not be computed for some row.
+    uncomputed: bool,
 }
 
 /// The rows of one node, and which of them belong to each row of the parent node.
@@ -38,7 +40,15 @@ impl Loaded {
         caseless: &[Vec<bool>],
     ) -> Result<Loaded> {
         let root = &plan.collection.nodes[0];
-        let rows = fetch(snapshot, root, &plan.fetches[0], root.key.clone(), keys).await?;
+        let mut uncomputed = false;
+        let mut meeting = |rows: &mut Rows, wanted: &NodeFetch| {
+            if let Some(at) = wanted.condition {
+                uncomputed |= rows.iter().any(|row| matches!(row[at], Value::Bytes(_)));
+                rows.retain(|row| may_meet(&row[at]));
+            }
+        };
+        let mut rows = fetch(snapshot, root, &plan.fetches[0], root.key.clone(), keys).await?;
+        meeting(&mut rows, &plan.fetches[0]);
         let mut nodes = vec![Linked {
             rows,
             ..Linked::default()
@@ -48,14 +58,43 @@ impl Loaded {
             let parent = node.parent.expect("only the root has no parent");
             let (joined, values) = Joined::of(&nodes[parent].rows, &wanted.parent, caseless);
             let groups = values.len();
-            let rows = fetch(snapshot, node, wanted, node.own_columns(), values).await?;
+            let mut rows = fetch(snapshot, node, wanted, node.own_columns(), values).await?;
+            meeting(&mut rows, wanted);
             nodes.push(
                 joined
                     .link(rows, groups, wanted, caseless)
                     .context(|| format!("reading table `{}`", node.table))?,
             );
         }
-        Ok(Loaded { nodes })
+        Ok(Loaded { nodes, uncomputed })
+    }
+
+    /// Refuses a root row whose document hangs on a condition that the database could not compute.
+    pub(crate) fn require_conditions(&self, plan: &Plan, root: u32) -> Result<()> {
+        if !self.uncomputed {
+            return Ok(());
+        }
+        let mut found: Vec<Vec<u32>> = Vec::with_capacity(self.nodes.len());
+        for (id, node) in plan.collection.nodes.iter().enumerate() {
+            let rows: Vec<u32> = match node.parent {
+                None => vec![root],
+                Some(parent) => {
+                    let groups = found[parent].iter().map(|at| self.nodes[id].group(*at));
+                    groups.flatten().copied().collect()
+                }
+            };
+            if let Some(at) = plan.fetches[id].condition
+                && rows
+                    .iter()
+                    .any(|row| matches!(self.row(id, *row)[at], Value::Bytes(_)))
+            {
+                let message = format!("the condition of `{}` cannot be computed for a row", node.alias);
+                return Err(Error::poison("uncomputed", message)
+                    .with_remedy("mend the row, or a condition that takes every row"));
+            }
+            found.push(rows);
+        }
+        Ok(())
     }
 
     /// The root rows, in no particular order.
@@ -135,6 +174,16 @@ impl Linked {
             return &[];
         };
         &self.order[self.starts[group] as usize..self.starts[group + 1] as usize]
+    }
+}
+
+/// Whether a row meets a condition, by its value; one that could not be computed is judged later.
+fn may_meet(condition: &Value) -> bool {
+    match condition {
+        Value::Bool(holds) => *holds,
+        Value::Int(holds) => *holds != 0,
+        Value::Bytes(_) => true,
+        Value::Null | Value::Double(_) | Value::Decimal(_) | Value::Text(_) | Value::Json(_) => false,
     }
 }
 

@@ -26,6 +26,8 @@ pub(crate) struct NodeFetch {
     pub(crate) parent: Vec<usize>,
     /// The order of the rows of one parent: a column, and whether it descends.
     pub(crate) order: Vec<(usize, bool)>,
+    /// Where it stands whether a row meets the node's condition; `None` where there is none.
+    pub(crate) condition: Option<usize>,
     /// A row can come under another parent and keep its key: not all columns by which it is joined are part of the key.
     pub(crate) moves: bool,
 }
@@ -166,6 +168,10 @@ impl Columns {
             own,
             parent,
             order,
+            condition: node
+                .condition
+                .as_ref()
+                .map(|condition| self.at(id, &condition.expression().column())),
             moves: node.on.iter().any(|(_, own)| !node.key.contains(own)),
         }
     }

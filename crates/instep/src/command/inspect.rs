@@ -40,9 +40,9 @@ pub(crate) async fn init(url: &str, output: &Output) -> Result<ExitCode> {
 pub(crate) async fn set_up_sql(path: &Path, output: &Output) -> Result<ExitCode> {
     let config = configuration(path)?;
     let sources = wiring::open_sources(&config)?;
-    let schemas = wiring::schemas(&sources).await?;
+    let mut schemas = wiring::schemas(&sources).await?;
     // Tables that our role may not read yet are not in the schemas, so that collections over them are not known.
-    let collections = config.collections(&schemas);
+    let collections = config.resolved(&sources, &mut schemas).await;
     let (assembler, unresolved) = match collections {
         Ok(collections) => (Some(Assembler::new(sources.clone(), collections)?), None),
         Err(error) => (None, Some(error)),

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use instep_core::{ColumnKind, Equality, Node, NodeId, OrderBy, TableSchema};
+use instep_core::{ColumnKind, Condition, Equality, Node, NodeId, OrderBy, TableSchema};
 
 use crate::config::on::{conditions, parts, plain, short, spell};
 use crate::config::problem::Problem;
@@ -129,7 +129,29 @@ impl<'a> Tree<'a> {
         if let Some(order) = &raw.order {
             self.order(node, order, raw.through.is_some())?;
         }
+        if let Some(condition) = &raw.condition {
+            self.condition(node, condition)?;
+        }
         Ok((node, many))
+    }
+
+    /// Only rows that meet it belong to the node. The source was asked before ([`super::expressions`]).
+    pub(crate) fn condition(&mut self, node: NodeId, sql: &At<String>) -> Result<(), Problem> {
+        let refused = |error: instep_core::Error| Problem::new(sql.span(), error.to_string());
+        let condition = Condition::parse(sql.get_ref()).map_err(refused)?;
+        if self.tables[node]
+            .column(&condition.expression().column())
+            .is_none()
+        {
+            let message = format!(
+                "`{}` cannot be computed from rows of table `{}`",
+                sql.get_ref(),
+                self.tables[node].name
+            );
+            return Err(Problem::new(sql.span(), message));
+        }
+        self.nodes[node].condition = Some(condition);
+        Ok(())
     }
 
     /// Adds a node; the first of its names is its alias.
@@ -151,6 +173,7 @@ impl<'a> Tree<'a> {
             on,
             many,
             order: Vec::new(),
+            condition: None,
         });
         self.tables.push(table);
         self.names.push(names);

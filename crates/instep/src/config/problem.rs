@@ -39,7 +39,8 @@ impl Problem {
         place: &str,
         known: impl IntoIterator<Item = &'a str>,
     ) -> Self {
-        let mut known: Vec<&str> = known.into_iter().collect();
+        let is_name = |name: &&str| instep_core::Expression::of_column(name).is_none();
+        let mut known: Vec<&str> = known.into_iter().filter(is_name).collect();
         known.sort_unstable();
         known.dedup();
         let help = match known.is_empty() {

@@ -111,6 +111,11 @@ pub(crate) struct RawCollection {
     /// without it: `public.product`, or `product` where one table has that name, or one of several in `public`.
     #[schemars(with = "String")]
     pub(crate) root: At<String>,
+    /// Only rows of the root that meet this SQL condition over their own columns are documents: `published and deleted_at
+    /// is null`. A row that leaves it takes its document with it.
+    #[serde(rename = "where")]
+    #[schemars(with = "Option<String>")]
+    pub(crate) condition: Option<At<String>>,
     /// The language of its text: picks the analyzer of text fields and names the index.
     #[schemars(with = "Option<String>")]
     pub(crate) language: Option<At<RawLanguage>>,
@@ -200,6 +205,10 @@ pub(crate) struct RawTable {
     /// The column; the field's own name without it.
     #[schemars(with = "Option<String>")]
     pub(crate) from: Option<At<String>>,
+    /// In place of a column: an SQL expression over the row, such as `price * (1 + vat)`. Its functions must be
+    /// deterministic, and it reads no other rows.
+    #[schemars(with = "Option<String>")]
+    pub(crate) sql: Option<At<String>>,
     /// For text: the analyzer's name.
     #[schemars(with = "Option<String>")]
     pub(crate) analyzer: Option<At<String>>,
@@ -231,6 +240,10 @@ pub(crate) struct RawTable {
     /// Several rows may belong to one: the field is an array. A join that is written out without it takes one row.
     #[schemars(with = "Option<bool>")]
     pub(crate) many: Option<At<bool>>,
+    /// Only rows of the joined table that meet this SQL condition over their own columns.
+    #[serde(rename = "where")]
+    #[schemars(with = "Option<String>")]
+    pub(crate) condition: Option<At<String>>,
     /// A column of the joined or the link table that orders the array; `desc` after it for the largest first.
     #[schemars(with = "Option<String>")]
     pub(crate) order: Option<At<String>>,

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use instep_core::collection::{Content, Field};
 use instep_core::{
-    Collection, ColumnKind, FieldType, Language, NodeId, ReadersRule, SourceName, TableSchema,
+    Collection, ColumnKind, Expression, FieldType, Language, NodeId, ReadersRule, SourceName, TableSchema,
 };
 
 use crate::config::joins::{Rows, Tree};
@@ -30,7 +30,12 @@ pub(crate) fn collection(
         problems.push(problem);
         Language::unspecified()
     });
-    let tree = Tree::new(tables, &raw.root).map_err(|problem| vec![problem])?;
+    let mut tree = Tree::new(tables, &raw.root).map_err(|problem| vec![problem])?;
+    if let Some(condition) = &raw.condition
+        && let Err(problem) = tree.condition(0, condition)
+    {
+        problems.push(problem);
+    }
     let mut shape = Shape {
         tree,
         analyzer: kind::language_analyzer(language.as_str()),
@@ -300,10 +305,14 @@ impl Shape<'_> {
                 ("many", raw.many.as_ref().map(At::span)),
                 ("order", raw.order.as_ref().map(At::span)),
                 ("values", raw.values.as_ref().map(At::span)),
+                ("where", raw.condition.as_ref().map(At::span)),
             ],
             "without `table`",
             "it belongs to a join: add table = \"…\"",
         )?;
+        if let Some(sql) = &raw.sql {
+            return self.computed(inside, raw, sql);
+        }
         let (wanted, at) = raw.from.as_ref().map_or((name, place.clone()), |from| {
             (from.get_ref().as_str(), from.span())
         });
@@ -342,6 +351,46 @@ impl Shape<'_> {
             _ => kind::resolve(raw, place, described, self.analyzer)?,
         };
         Ok(Content::Column { column, kind, array })
+    }
+
+    /// An expression over a node's row. The source was asked before ([`super::expressions`]).
+    fn computed(&self, inside: Inside, raw: &RawTable, sql: &At<String>) -> Result<Content, Problem> {
+        let place = sql.span();
+        let Inside::Node(node) = inside else {
+            return Err(Problem::new(
+                place,
+                "an expression has the columns of a row, not the members of JSON",
+            ));
+        };
+        refuse(
+            &[
+                ("from", raw.from.as_ref().map(At::span)),
+                ("fields", raw.fields.as_ref().map(|_| place.clone())),
+            ],
+            "with `sql`",
+            "a field is a column, or an expression over columns",
+        )?;
+        let refused = |error: instep_core::Error| Problem::new(place.clone(), error.to_string());
+        let expression = Expression::parse(sql.get_ref()).map_err(refused)?;
+        let table = self.tree.table(node);
+        let Some(described) = table.column(&expression.column()) else {
+            let message = format!(
+                "`{expression}` cannot be computed from rows of table `{}`",
+                table.name
+            );
+            return Err(Problem::new(place, message));
+        };
+        let is_untyped = matches!(described.kind, ColumnKind::Any | ColumnKind::Bytes);
+        if raw.kind.is_none() && is_untyped {
+            return Err(Problem::new(place, "no field type follows from the expression")
+                .help("give the field a type"));
+        }
+        let has_array = described.kind == ColumnKind::Array;
+        Ok(Content::Column {
+            column: expression.column(),
+            kind: kind::resolve(raw, place.clone(), Some(described), self.analyzer)?,
+            array: raw.array.as_ref().map_or(has_array, |array| *array.get_ref()),
+        })
     }
 
     /// A member of a JSON object, whose type nothing declares.
@@ -403,6 +452,10 @@ impl Shape<'_> {
             return Err(
                 Problem::new(from.span(), "`from` with `table`").help("a join takes `fields` or `values`")
             );
+        }
+        if let Some(sql) = &raw.sql {
+            return Err(Problem::new(sql.span(), "`sql` with `table`")
+                .help("compute it in a field inside: \"<object>.<field>\" = { sql = \"…\" }"));
         }
         if let Some(array) = &raw.array {
             return Err(Problem::new(array.span(), "`array` with `table`")

@@ -35,7 +35,7 @@ pub(super) async fn collections(
         }
     }
     if away.is_empty() {
-        let collections = config.collections(&schemas)?;
+        let collections = config.resolved(sources, &mut schemas).await?;
         return Ok((schemas, collections));
     }
     let seen = remembered(config, away.keys()).await;
@@ -45,7 +45,12 @@ pub(super) async fn collections(
     }
     let mut guessed = schemas.clone();
     guessed.extend(seen.clone());
-    if let Ok(collections) = config.collections(&guessed) {
+    let here = |(name, _): &(&SourceName, &Arc<dyn Source>)| !seen.contains_key(*name);
+    let here = sources
+        .iter()
+        .filter(here)
+        .map(|(name, source)| (name.clone(), source.clone()));
+    if let Ok(collections) = config.resolved(&here.collect(), &mut guessed).await {
         for (name, why) in away.iter().filter(|(name, _)| seen.contains_key(*name)) {
             tell(&format!(
                 "source `{name}` is away: {why}. Until it is back, what is indexed is served"
@@ -59,7 +64,7 @@ pub(super) async fn collections(
         let tables = wait(name, &sources[name], tell).await?;
         schemas.insert(name.clone(), tables);
     }
-    let collections = config.collections(&schemas)?;
+    let collections = config.resolved(sources, &mut schemas).await?;
     Ok((schemas, collections))
 }
 
@@ -144,8 +149,8 @@ mod tests {
 
     use async_trait::async_trait;
     use instep_core::{
-        ChangeFeed, Column, ColumnKind, Finding, Former, Key, Position, RowReader, Snapshot, TableName,
-        Watched,
+        ChangeFeed, Column, ColumnKind, Expression, Finding, Former, Key, Position, RowReader, Snapshot,
+        TableName, Watched,
     };
 
     use super::*;
@@ -207,7 +212,20 @@ mod tests {
                 indexes: Vec::new(),
             }])
         }
-        async fn scan(&self, _: &TableSchema, _: Option<&Key>, _: usize) -> Result<Vec<Key>> {
+        async fn describe(&self, _: &TableName, _: &Expression) -> Result<Column> {
+            Err(Error::fatal(
+                "not_used",
+                "the tests of this source use no expressions",
+            ))
+        }
+
+        async fn scan(
+            &self,
+            _: &TableSchema,
+            _: Option<&Expression>,
+            _: Option<&Key>,
+            _: usize,
+        ) -> Result<Vec<Key>> {
             Err(away())
         }
         async fn count(&self, _: &TableName) -> Result<u64> {

@@ -104,7 +104,7 @@ async fn tables(
     findings: &mut Vec<Finding>,
 ) -> Result<()> {
     let seen = tables::look(session, watched).await?;
-    let schema = Schema::read(session).await?;
+    let schema = Schema::read(session, &Default::default()).await?;
     rights::check(watched, &seen, &server.role, findings);
     tables::check(watched, &seen, &schema, catalog, &server.role, findings);
     Ok(())

@@ -11,6 +11,7 @@
 //! Rows that a policy hides from our role are not there for us: `check` names such tables.
 
 mod literal;
+mod sieve;
 mod view;
 
 use std::collections::HashMap;
@@ -19,33 +20,64 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use instep_core::{
-    ColumnKind, Error, Fetch, Key, Page, Position, Result, ResultExt, RowReader, Rows, Snapshot, TableName,
-    TableSchema, Value,
+    Column, Error, Expression, Fetch, Key, Page, Position, Result, ResultExt, RowReader, Rows, Snapshot,
+    TableName, TableSchema, Value,
 };
 
 use super::schema::{Kind, Schema, Table};
-use super::{Database, PostgresSource, locked, no_such_table, position, quoted};
+use super::{Database, PostgresSource, computed, locked, no_such_table, position};
 
+use self::sieve::Tuples;
 use self::view::{Read, View};
 
-pub(super) use self::view::Reading;
+pub(super) use self::view::{Reading, relation};
 
 /// Tables that the statistics say are smaller than this are counted, up to [`COUNTED`] rows.
 const SMALL: u64 = 10_000;
 const COUNTED: u64 = 100_000;
-
-/// The most statements that look for values which the server refuses.
-const MOST_SIEVES: usize = 1_000;
 
 #[async_trait]
 impl RowReader for PostgresSource {
     async fn tables(&self) -> Result<Vec<TableSchema>> {
         self.database.forget_schema();
         let schema = self.database.schema().await?;
-        Ok(schema.tables().iter().map(|table| table.schema.clone()).collect())
+        let mut tables: Vec<TableSchema> = schema.tables().iter().map(|table| table.schema.clone()).collect();
+        for table in &mut tables {
+            table
+                .columns
+                .retain(|column| Expression::of_column(&column.name).is_none());
+        }
+        Ok(tables)
     }
 
-    async fn scan(&self, table: &TableSchema, after: Option<&Key>, n: usize) -> Result<Vec<Key>> {
+    async fn describe(&self, table: &TableName, expression: &Expression) -> Result<Column> {
+        let database = &self.database;
+        let schema = schema_with(database, table, &[]).await?;
+        let known = table_of(&schema, table)?;
+        let session = database.session().await?;
+        let refused = |error: Error| match error.is_transient() && error.code() != "schema_changed" {
+            true => error,
+            false => Error::invalid("bad_expression", error.to_string()),
+        };
+        computed::require_deterministic(&session, expression).await?;
+        computed::type_of(&session, known, expression.sql())
+            .await
+            .map_err(refused)?;
+        session.give_back();
+        let name = [expression.column()];
+        let schema = schema_with(database, table, &[&name]).await?;
+        let known = table_of(&schema, table)?;
+        let at = places(known, &name)?[0];
+        Ok(known.schema.columns[at].clone())
+    }
+
+    async fn scan(
+        &self,
+        table: &TableSchema,
+        condition: Option<&Expression>,
+        after: Option<&Key>,
+        n: usize,
+    ) -> Result<Vec<Key>> {
         table.require_key()?;
         let database = &self.database;
         let scanning = || format!("scanning `{}`", table.name);
@@ -69,8 +101,13 @@ impl RowReader for PostgresSource {
         }
         let mut view = View::open(database, None).await.context(scanning)?;
         let mut from = from(known);
+        let mut join = " where ";
+        if let Some(condition) = condition {
+            let _ = write!(from, "{join}({condition})");
+            join = " and ";
+        }
         if let Some(after) = after {
-            from.push_str(" where ");
+            from.push_str(join);
             comes_after(database, known, &key, after, &mut from)?;
         }
         let _ = write!(from, " order by {} limit {n}", list(known, &key));
@@ -80,8 +117,13 @@ impl RowReader for PostgresSource {
             from,
             by_index: true,
             doubtful: false,
+            blank: false,
         };
-        let rows = view.read(&read).await.context(scanning)?;
+        let uncomputed = |error: Error| match condition.is_some() && view::is_refused_value(&error) {
+            true => Error::poison("uncomputed", error.to_string()),
+            false => error,
+        };
+        let rows = view.read(&read).await.map_err(uncomputed).context(scanning)?;
         Ok(rows.iter().map(|row| Key::new(row.to_vec())).collect())
     }
 
@@ -163,218 +205,110 @@ async fn fetch(database: &Database, view: &mut View, table: &Table, wanted: &Fet
     let columns = places(table, &wanted.columns)?;
     let by = places(table, &wanted.by)?;
     let tuples = Tuples::of(database, table, &by, &wanted.values);
-    let rows = Rows::new(columns.len());
     if tuples.is_empty() {
-        return Ok(rows);
+        return Ok(Rows::new(columns.len()));
     }
-    let read = fetch_read(database, table, columns.clone(), &tuples, wanted.page.as_ref())?;
-    let rows = match view.read(&read).await {
-        Err(error) if read.doubtful && view::is_refused_value(&error) => {
-            view.recover().await?;
-            let sieved = tuples.sieved(view).await?;
-            if sieved.count == tuples.count {
-                return Err(error);
-            }
-            if sieved.is_empty() {
-                return Ok(rows);
-            }
-            view.read(&fetch_read(
-                database,
-                table,
-                columns,
-                &sieved,
-                wanted.page.as_ref(),
-            )?)
-            .await?
-        }
-        read => read?,
-    };
-    Ok(as_asked(rows, wanted))
-}
-
-fn fetch_read<'a>(
-    database: &Database,
-    table: &'a Table,
-    columns: Vec<usize>,
-    tuples: &Tuples<'_>,
-    page: Option<&Page>,
-) -> Result<Read<'a>> {
-    let mut from = from(table);
-    from.push_str(" where ");
-    tuples.condition(&mut from);
-    if let Some(page) = page {
-        let key = places(table, &page.key)?;
-        if let Some(after) = &page.after {
-            from.push_str(" and ");
-            comes_after(database, table, &key, after, &mut from)?;
-        }
-        let _ = write!(from, " order by {} limit {}", list(table, &key), page.limit);
-    }
-    Ok(Read {
+    let statement = Statement {
+        database,
         table,
         columns,
-        from,
-        by_index: page.is_some() || tuples.have_index(),
-        doubtful: tuples.doubtful,
-    })
+        page: wanted.page.as_ref(),
+    };
+    Ok(as_asked(statement.run(view, tuples).await?, wanted))
 }
 
-/// The tuples to match, column by column, each value as text that its column's type takes.
-struct Tuples<'a> {
+/// What a fetch reads, whichever rows it is asked for.
+struct Statement<'a> {
+    database: &'a Database,
     table: &'a Table,
-    by: &'a [usize],
-    columns: Vec<Vec<Vec<u8>>>,
-    count: usize,
-    /// Whether there is anything else than integers, which are judged without the server.
-    doubtful: bool,
+    columns: Vec<usize>,
+    page: Option<&'a Page>,
 }
 
-impl<'a> Tuples<'a> {
-    /// Without those that no row can have.
-    fn of(database: &Database, table: &'a Table, by: &'a [usize], values: &[Vec<Value>]) -> Self {
-        let any_bytes = locked(&database.reading).any_bytes;
-        let mut tuples = Tuples {
-            table,
-            by,
-            columns: vec![Vec::with_capacity(values.len()); by.len()],
-            count: 0,
-            doubtful: false,
+impl<'a> Statement<'a> {
+    async fn run(&self, view: &mut View, mut tuples: Tuples<'a>) -> Result<Rows> {
+        let is_computed = self.is_computed();
+        let read = self.read(&tuples, 0..tuples.count, false)?;
+        let refused = match view.read(&read).await {
+            Err(error) if read.doubtful && view::is_refused_value(&error) => error,
+            read => return read,
         };
-        for tuple in values {
-            let written = tuple
-                .iter()
-                .zip(by)
-                .map(|(value, at)| literal::written(value, &table.types[*at], any_bytes));
-            let Some(written) = written.collect::<Option<Vec<_>>>() else {
-                continue;
-            };
-            tuples.doubtful |= tuple.iter().any(|value| !matches!(value, Value::Int(_)));
-            tuples.count += 1;
-            for (column, text) in tuples.columns.iter_mut().zip(written) {
-                column.push(text);
+        view.recover().await?;
+        if tuples.doubtful {
+            let sieved = tuples.sieved(view).await?;
+            if sieved.is_empty() {
+                return Ok(Rows::new(self.columns.len()));
+            }
+            if sieved.count < tuples.count {
+                tuples = sieved;
+                let read = self.read(&tuples, 0..tuples.count, false)?;
+                match view.read(&read).await {
+                    Err(error) if is_computed && view::is_refused_value(&error) => view.recover().await?,
+                    read => return read,
+                }
             }
         }
-        tuples
-    }
-
-    fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-
-    /// That a row is one of them, in a form that an index on the columns serves.
-    fn condition(&self, sql: &mut String) {
-        if let ([at], false) = (self.by, self.has_arrays()) {
-            let _ = write!(sql, "{} = any (", list(self.table, &[*at]));
-            self.array(0, 0..self.count, sql);
-            sql.push(')');
-            return;
-        }
-        let _ = write!(sql, "({}) in (select ", list(self.table, self.by));
-        for (place, at) in self.by.iter().enumerate() {
-            let cast = self.table.types[*at].sql();
-            let _ = write!(sql, "{}u.c{place}::{cast}", if place > 0 { "," } else { "" });
-        }
-        sql.push_str(" from rows from (");
-        for place in 0..self.by.len() {
-            sql.push_str(if place > 0 {
-                ",pg_catalog.unnest("
-            } else {
-                "pg_catalog.unnest("
-            });
-            self.array(place, 0..self.count, sql);
-            sql.push(')');
-        }
-        sql.push_str(") u (");
-        for place in 0..self.by.len() {
-            let _ = write!(sql, "{}c{place}", if place > 0 { "," } else { "" });
-        }
-        sql.push_str("))");
-    }
-
-    /// Whether some index begins with one of the matched columns.
-    fn have_index(&self) -> bool {
-        let schema = &self.table.schema;
-        let matched = |name: &String| self.by.iter().any(|at| schema.columns[*at].name == *name);
-        let begins = |index: &Vec<String>| index.first().is_some_and(matched);
-        schema.indexes.iter().any(begins)
-    }
-
-    fn has_arrays(&self) -> bool {
-        self.by.iter().any(|at| self.is_array(*at))
-    }
-
-    /// There is no array of arrays.
-    fn is_array(&self, at: usize) -> bool {
-        self.table.types[at].kind() == ColumnKind::Array
-    }
-
-    /// A column's values as an array of its type; as texts where the type is an array itself.
-    fn array(&self, place: usize, range: std::ops::Range<usize>, sql: &mut String) {
-        literal::array(self.columns[place][range].iter().map(Vec::as_slice), sql);
-        let at = self.by[place];
-        match self.is_array(at) {
-            true => sql.push_str("::pg_catalog.text[]"),
-            false => {
-                let _ = write!(sql, "::{}[]", self.table.types[at].sql());
-            }
+        match is_computed && self.page.is_none() {
+            true => self.by_halves(view, &tuples).await,
+            false => Err(refused),
         }
     }
 
-    /// Those whose values the server takes: found by halves.
-    async fn sieved(&self, view: &mut View) -> Result<Tuples<'a>> {
-        let mut good = Vec::new();
-        let mut open: Vec<_> = std::iter::once(0..self.count).collect();
-        let mut statements = 0;
+    /// Finds the tuples of the rows for which an expression cannot be computed; of those it is [`Value::Bytes`].
+    async fn by_halves(&self, view: &mut View, tuples: &Tuples<'a>) -> Result<Rows> {
+        let mut out = Rows::new(self.columns.len());
+        let mut open: Vec<_> = std::iter::once(0..tuples.count).collect();
         while let Some(range) = open.pop() {
-            statements += 1;
-            if statements > MOST_SIEVES {
-                let message =
-                    "too many of the values that rows are asked by are no values of their columns' types";
-                return Err(Error::fatal("bad_value", message));
-            }
-            if view.accepts(&self.values_sql(range.clone())).await? {
-                good.push(range);
-            } else if range.len() > 1 {
-                let middle = range.start + range.len() / 2;
-                open.extend([range.start..middle, middle..range.end]);
+            match view.read(&self.read(tuples, range.clone(), false)?).await {
+                Ok(rows) => rows.iter().flatten().for_each(|value| out.push(value.clone())),
+                Err(error) if view::is_refused_value(&error) => {
+                    view.recover().await?;
+                    if range.len() > 1 {
+                        let middle = range.start + range.len() / 2;
+                        open.extend([range.start..middle, middle..range.end]);
+                        continue;
+                    }
+                    let rows = view.read(&self.read(tuples, range, true)?).await?;
+                    for row in rows.iter() {
+                        for (value, at) in row.iter().zip(&self.columns) {
+                            out.push(match self.table.is_computed(*at) {
+                                true => Value::Bytes([].into()),
+                                false => value.clone(),
+                            });
+                        }
+                    }
+                }
+                Err(error) => return Err(error),
             }
         }
-        let part = |column: &Vec<Vec<u8>>| {
-            let parts = good.iter().flat_map(|range| &column[range.clone()]);
-            parts.cloned().collect()
-        };
-        Ok(Tuples {
-            columns: self.columns.iter().map(part).collect(),
-            count: good.iter().map(std::ops::Range::len).sum(),
-            ..*self
-        })
+        Ok(out)
     }
 
-    /// Fails when a value is refused, and returns little.
-    fn values_sql(&self, range: std::ops::Range<usize>) -> String {
-        let mut sql = String::from("select ");
-        for (place, at) in self.by.iter().enumerate() {
-            if place > 0 {
-                sql.push(',');
+    fn is_computed(&self) -> bool {
+        self.columns.iter().any(|at| self.table.is_computed(*at))
+    }
+
+    fn read(&self, tuples: &Tuples<'_>, range: std::ops::Range<usize>, blank: bool) -> Result<Read<'a>> {
+        let table = self.table;
+        let mut from = from(table);
+        from.push_str(" where ");
+        tuples.condition(range, &mut from);
+        if let Some(page) = self.page {
+            let key = places(table, &page.key)?;
+            if let Some(after) = &page.after {
+                from.push_str(" and ");
+                comes_after(self.database, table, &key, after, &mut from)?;
             }
-            match self.is_array(*at) {
-                false => {
-                    sql.push_str("pg_catalog.cardinality(");
-                    self.array(place, range.clone(), &mut sql);
-                    sql.push(')');
-                }
-                true => {
-                    let _ = write!(
-                        sql,
-                        "(select count(x::{}) from pg_catalog.unnest(",
-                        self.table.types[*at].sql()
-                    );
-                    self.array(place, range.clone(), &mut sql);
-                    sql.push_str(") x)");
-                }
-            }
+            let _ = write!(from, " order by {} limit {}", list(table, &key), page.limit);
         }
-        sql
+        Ok(Read {
+            table,
+            columns: self.columns.clone(),
+            from,
+            by_index: self.page.is_some() || tuples.have_index(),
+            doubtful: tuples.doubtful || self.is_computed(),
+            blank,
+        })
     }
 }
 
@@ -489,6 +423,10 @@ async fn schema_with(
     if missing(&known, table, columns).is_none() {
         return Ok(known);
     }
+    let expressions = columns.iter().copied().flatten();
+    let expressions =
+        expressions.filter_map(|name| Some((table.clone(), Expression::of_column(name)?.to_owned())));
+    locked(&database.computed).extend(expressions);
     database.forget_schema();
     let schema = database.schema().await?;
     match missing(&schema, table, columns) {
@@ -514,7 +452,10 @@ fn table_of<'a>(schema: &'a Schema, name: &TableName) -> Result<&'a Table> {
 fn places(table: &Table, names: &[String]) -> Result<Vec<usize>> {
     let place = |name: &String| {
         table.place(name).ok_or_else(|| {
-            let message = format!("no such column: `{}.{name}`", table.schema.name);
+            let message = match Expression::of_column(name) {
+                Some(sql) => format!("`{sql}` cannot be computed from rows of `{}`", table.schema.name),
+                None => format!("no such column: `{}.{name}`", table.schema.name),
+            };
             Error::transient("schema_changed", message)
                 .with_remedy("finish the migration that changes this table, or correct the configuration")
         })
@@ -532,9 +473,6 @@ fn from(table: &Table) -> String {
 }
 
 fn list(table: &Table, columns: &[usize]) -> String {
-    let names: Vec<String> = columns
-        .iter()
-        .map(|at| quoted(&table.schema.columns[*at].name))
-        .collect();
+    let names: Vec<String> = columns.iter().map(|at| table.spelled(*at)).collect();
     names.join(",")
 }

@@ -5,10 +5,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use instep_core::{Column, Error, ForeignKey, Result, TableName, TableSchema};
+use instep_core::{Column, Error, Expression, ForeignKey, Result, TableName, TableSchema};
 
 use super::connect::{Line, Session};
-use super::value;
+use super::{computed, value};
 
 /// The tables that we may read, sorted by name.
 pub(super) struct Schema {
@@ -75,16 +75,56 @@ pub(super) enum Identity {
 }
 
 impl Schema {
-    /// Reads the catalog. The session must be outside a transaction, and is again when this has succeeded.
-    pub(super) async fn read(session: &Session) -> Result<Schema> {
+    /// Reads the catalog; expressions that the server takes are columns of their tables, too. The session must be outside
+    /// a transaction, and is again when this has succeeded.
+    pub(super) async fn read(session: &Session, computed: &computed::Wanted) -> Result<Schema> {
         let mut found = Found::default();
         let sql = format!("{BEGIN}; {RELATIONS}; {PARTITIONS}; {COLUMNS}; {INDEXES}; {FOREIGN_KEYS}");
         session
             .each(&sql, |statement, line| found.take(statement, line))
             .await?;
-        let mut types = value::Catalogue::read(session).await?;
+        let mut types = value::Catalogue::read(session, &[]).await?;
         session.execute("commit").await?;
-        Ok(found.schema(&mut types))
+        let mut schema = found.schema(&mut types);
+        if !computed.is_empty() {
+            schema.compute(session, computed).await?;
+        }
+        Ok(schema)
+    }
+
+    /// Adds expressions to the columns of their tables. One that the server does not take any more is left out, and is
+    /// missed by whoever asks for it.
+    async fn compute(&mut self, session: &Session, computed: &computed::Wanted) -> Result<()> {
+        let mut numbers = Vec::new();
+        for (name, sql) in computed {
+            let Some(at) = self.tables.iter().position(|table| table.schema.name == *name) else {
+                continue;
+            };
+            match computed::type_of(session, &self.tables[at], sql).await {
+                Ok(number) => numbers.push((at, sql, number)),
+                Err(error) if error.is_transient() && error.code() != "schema_changed" => return Err(error),
+                Err(error) => {
+                    tracing::debug!(table = %name, code = error.code(), "an expression cannot be computed")
+                }
+            }
+        }
+        let oids: Vec<u32> = numbers.iter().map(|(.., number)| *number).collect();
+        session.execute("begin").await?;
+        let mut types = value::Catalogue::read(session, &oids).await?;
+        session.execute("commit").await?;
+        for (at, sql, number) in numbers {
+            let kind = types.of(number, -1);
+            let table = &mut self.tables[at];
+            table.schema.columns.push(Column {
+                name: Expression::parse(sql)?.column(),
+                kind: kind.kind(),
+                declared: kind.name().to_owned(),
+                nullable: true,
+            });
+            table.types.push(kind);
+            table.type_oids.push(number);
+        }
+        Ok(())
     }
 
     /// All tables, sorted by name.
@@ -107,6 +147,20 @@ impl Schema {
 }
 
 impl Table {
+    /// Whether a column is an expression.
+    pub(super) fn is_computed(&self, at: usize) -> bool {
+        Expression::of_column(&self.schema.columns[at].name).is_some()
+    }
+
+    /// A column as SQL spells it.
+    pub(super) fn spelled(&self, at: usize) -> String {
+        let name = &self.schema.columns[at].name;
+        match Expression::of_column(name) {
+            Some(sql) => format!("({sql})"),
+            None => super::quoted(name),
+        }
+    }
+
     /// The place of the column of this name.
     pub(super) fn place(&self, name: &str) -> Option<usize> {
         self.schema.columns.iter().position(|column| column.name == name)

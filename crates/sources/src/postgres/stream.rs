@@ -634,7 +634,8 @@ fn read_schema(database: Arc<Database>, commit: Lsn) -> Reading {
             let session = database.session().await?;
             let replayed = gate::replayed(&database, &session, commit).await?;
             let began = Instant::now();
-            let schema = Arc::new(Schema::read(&session).await?);
+            let computed = super::locked(&database.computed).clone();
+            let schema = Arc::new(Schema::read(&session, &computed).await?);
             session.give_back();
             Ok(Described {
                 schema,

@@ -96,6 +96,11 @@ impl Type {
         }))
     }
 
+    /// As the database spells it.
+    pub(super) fn name(&self) -> &str {
+        &self.0.name
+    }
+
     /// What fields derive their type from.
     pub(super) fn kind(&self) -> ColumnKind {
         self.0.kind

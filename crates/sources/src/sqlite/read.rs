@@ -12,13 +12,15 @@ use async_trait::async_trait;
 use rusqlite::Statement;
 
 use instep_core::{
-    ColumnKind, Error, Fetch, Key, Page, Position, Result, ResultExt, RowReader, Rows, Snapshot, TableName,
-    TableSchema, Value,
+    Column, ColumnKind, Error, Expression, Fetch, Key, Page, Position, Result, ResultExt, RowReader, Rows,
+    Snapshot, TableName, TableSchema, Value,
 };
 
 use super::schema::Schema;
 use super::value::{self, Bound};
-use super::{Reader, SqliteSource, blocking, failed, feed, quoted, quoted_list, schema_changed, table_of};
+use super::{
+    Reader, SqliteSource, blocking, computed, failed, feed, quoted, quoted_list, schema_changed, table_of,
+};
 
 /// The most tuples of one statement, and the sizes that statements come in.
 const CHUNK: usize = 512;
@@ -39,14 +41,32 @@ impl RowReader for SqliteSource {
         .await
     }
 
-    async fn scan(&self, table: &TableSchema, after: Option<&Key>, n: usize) -> Result<Vec<Key>> {
+    async fn describe(&self, table: &TableName, expression: &Expression) -> Result<Column> {
         let database = self.database.clone();
-        let table = table.clone();
-        let after = after.cloned();
+        let (table, expression) = (table.clone(), expression.clone());
         blocking(move || {
             let reader = database.reader()?;
             begin(&reader)?;
-            scan(&reader, &table, after.as_ref(), n)
+            let schema = reader.schema()?;
+            computed::describe(table_of(&schema, table.as_str())?, &expression)
+        })
+        .await
+    }
+
+    async fn scan(
+        &self,
+        table: &TableSchema,
+        condition: Option<&Expression>,
+        after: Option<&Key>,
+        n: usize,
+    ) -> Result<Vec<Key>> {
+        let database = self.database.clone();
+        let table = table.clone();
+        let (condition, after) = (condition.cloned(), after.cloned());
+        blocking(move || {
+            let reader = database.reader()?;
+            begin(&reader)?;
+            scan(&reader, &table, condition.as_ref(), after.as_ref(), n)
                 .map_err(|error| error.context(format!("scanning `{}`", table.name)))
         })
         .await
@@ -100,12 +120,18 @@ fn begin(reader: &Reader) -> Result<()> {
         .map_err(|error| failed(error, "opening a snapshot"))
 }
 
-fn scan(reader: &Reader, table: &TableSchema, after: Option<&Key>, n: usize) -> Result<Vec<Key>> {
+fn scan(
+    reader: &Reader,
+    table: &TableSchema,
+    condition: Option<&Expression>,
+    after: Option<&Key>,
+    n: usize,
+) -> Result<Vec<Key>> {
     table.require_key()?;
     let schema = reader.schema()?;
     let current = table_of(&schema, table.name.as_str())?;
     let kinds = kinds(current, &table.primary_key)?;
-    let (sql, bound) = scan_sql(current, &table.primary_key, &kinds, after, n);
+    let (sql, bound) = scan_sql(current, &table.primary_key, &kinds, condition, after, n);
     let read = || {
         let mut statement = reader.connection().prepare_cached(&sql)?;
         bind(&mut statement, &bound)?;
@@ -120,13 +146,19 @@ fn scan(reader: &Reader, table: &TableSchema, after: Option<&Key>, n: usize) -> 
         }
         Ok(keys)
     };
-    read().map_err(|error| failed(error, "reading keys"))
+    read().map_err(
+        |error| match condition.is_some() && computed::is_of_a_row(&error) {
+            true => Error::poison("uncomputed", "a condition cannot be computed for a row"),
+            false => failed(error, "reading keys"),
+        },
+    )
 }
 
 fn scan_sql(
     table: &TableSchema,
     key: &[String],
     kinds: &[ColumnKind],
+    condition: Option<&Expression>,
     after: Option<&Key>,
     n: usize,
 ) -> (String, Vec<Bound>) {
@@ -140,6 +172,7 @@ fn scan_sql(
         .iter()
         .filter(|name| table.column(name).is_none_or(|column| column.nullable));
     conditions.extend(nullable.map(|name| format!("{} is not null", quoted(name))));
+    conditions.extend(condition.map(|condition| format!("({condition})")));
     let condition = match conditions.is_empty() {
         true => String::new(),
         false => format!(" where {}", conditions.join(" and ")),
@@ -220,6 +253,10 @@ struct Query {
     /// The returned columns and their kinds.
     columns: String,
     kinds: Vec<ColumnKind>,
+    /// For each returned column, whether it is an expression.
+    computed: Vec<bool>,
+    /// The returned columns without their expressions: an empty blob in the place of each.
+    blank: String,
     /// For each returned column that is also matched, what it was asked for.
     asked: Vec<Option<Asked>>,
     /// The matched columns, how many they are, and the tuples one after the other.
@@ -259,6 +296,12 @@ impl Query {
             table: quoted(wanted.table.as_str()),
             columns: quoted_list(&wanted.columns),
             kinds: kinds(table, &wanted.columns)?,
+            computed: wanted
+                .columns
+                .iter()
+                .map(|column| Expression::of_column(column).is_some())
+                .collect(),
+            blank: blanked(&wanted.columns),
             asked: asked.collect(),
             by: quoted_list(&wanted.by),
             width: wanted.by.len(),
@@ -283,22 +326,56 @@ impl Query {
         };
         let mut asked = std::mem::take(&mut self.asked);
         for chunk in self.tuples.chunks(most * self.width) {
-            self.run_chunk(reader, chunk, &mut asked, &mut out)
-                .map_err(|error| failed(error, "reading rows"))?;
+            let before = out.len();
+            match self.run_chunk(reader, chunk, Computed::Asked, &mut asked, &mut out) {
+                Err(error) if self.may_isolate(&error) => {
+                    out.truncate(before);
+                    self.run_one_by_one(reader, chunk, &mut asked, &mut out)
+                }
+                ran => ran,
+            }
+            .map_err(|error| failed(error, "reading rows"))?;
         }
         Ok(out)
     }
 
-    fn run_chunk(
+    /// Whether an expression may be what failed, so that other rows can be read without its row.
+    fn may_isolate(&self, error: &rusqlite::Error) -> bool {
+        self.page.is_none() && self.computed.contains(&true) && computed::is_of_a_row(error)
+    }
+
+    /// Finds the tuples of the rows for which an expression cannot be computed; of those it is [`Value::Bytes`].
+    fn run_one_by_one(
         &self,
         reader: &Reader,
         chunk: &[Bound],
         asked: &mut [Option<Asked>],
         out: &mut Rows,
     ) -> rusqlite::Result<()> {
+        for tuple in chunk.chunks(self.width) {
+            let before = out.len();
+            match self.run_chunk(reader, tuple, Computed::Asked, asked, out) {
+                Err(error) if self.may_isolate(&error) => {
+                    out.truncate(before);
+                    self.run_chunk(reader, tuple, Computed::Blank, asked, out)?;
+                }
+                ran => ran?,
+            }
+        }
+        Ok(())
+    }
+
+    fn run_chunk(
+        &self,
+        reader: &Reader,
+        chunk: &[Bound],
+        computed: Computed,
+        asked: &mut [Option<Asked>],
+        out: &mut Rows,
+    ) -> rusqlite::Result<()> {
         let tuples = chunk.len() / self.width;
         let size = SIZES.into_iter().find(|size| *size >= tuples).unwrap_or(tuples);
-        let mut statement = reader.connection().prepare_cached(&self.sql(size))?;
+        let mut statement = reader.connection().prepare_cached(&self.sql(size, computed))?;
         let last = &chunk[chunk.len() - self.width..];
         let fill = std::iter::repeat_n(last, size - tuples).flatten();
         let after = self.page.iter().flat_map(|page| &page.bound);
@@ -317,10 +394,12 @@ impl Query {
     }
 
     /// The statement for so many tuples. Both forms use an index that leads with the matched columns.
-    fn sql(&self, size: usize) -> String {
-        let Query {
-            table, columns, by, ..
-        } = self;
+    fn sql(&self, size: usize, computed: Computed) -> String {
+        let Query { table, by, .. } = self;
+        let columns = match computed {
+            Computed::Asked => &self.columns,
+            Computed::Blank => &self.blank,
+        };
         let mut sql = format!("select {columns} from {table} where ");
         match self.width {
             1 => {
@@ -345,6 +424,21 @@ impl Query {
         }
         sql
     }
+}
+
+/// Whether expressions are computed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Computed {
+    Asked,
+    Blank,
+}
+
+fn blanked(columns: &[String]) -> String {
+    let spelled = columns.iter().map(|column| match Expression::of_column(column) {
+        Some(_) => "x''".to_owned(),
+        None => quoted(column),
+    });
+    spelled.collect::<Vec<_>>().join(", ")
 }
 
 impl PageQuery {
@@ -457,6 +551,7 @@ fn tuples(values: &[Vec<Value>], kinds: &[ColumnKind]) -> Vec<Bound> {
 fn kinds(table: &TableSchema, names: &[String]) -> Result<Vec<ColumnKind>> {
     let kind = |name: &String| match table.column(name) {
         Some(column) => Ok(column.kind),
+        None if Expression::of_column(name).is_some() => Ok(ColumnKind::Any),
         None => Err(schema_changed(format!("no such column: `{}.{name}`", table.name))),
     };
     names.iter().map(kind).collect()
@@ -532,7 +627,7 @@ mod tests {
                     values,
                     page: None,
                 };
-                let sql = Query::new(&schema, &wanted).unwrap().sql(size);
+                let sql = Query::new(&schema, &wanted).unwrap().sql(size, Computed::Asked);
                 let steps = plan(&connection, &sql);
                 assert!(
                     steps.contains(&format!("SEARCH {table} USING")),
@@ -548,7 +643,10 @@ mod tests {
                     key,
                     limit: 10,
                 });
-                let steps = plan(&connection, &Query::new(&schema, &wanted).unwrap().sql(size));
+                let steps = plan(
+                    &connection,
+                    &Query::new(&schema, &wanted).unwrap().sql(size, Computed::Asked),
+                );
                 assert!(
                     steps.contains(&format!("SEARCH {table} USING")),
                     "page of {table} by {by:?}: {steps}"
@@ -559,7 +657,7 @@ mod tests {
             let table = schema.table(table).unwrap();
             let kinds = kinds(table, &table.primary_key).unwrap();
             let after = Key::new(vec![Value::Int(1); kinds.len()]);
-            let (sql, _) = scan_sql(table, &table.primary_key, &kinds, Some(&after), 10);
+            let (sql, _) = scan_sql(table, &table.primary_key, &kinds, None, Some(&after), 10);
             let steps = plan(&connection, &sql);
             assert!(
                 steps.starts_with("SEARCH") && !steps.contains("TEMP B-TREE"),

@@ -123,6 +123,11 @@ impl Subject for Database {
     fn execute(&self, script: &str) {
         self.run(script);
     }
+
+    /// A cast never fails in SQLite.
+    fn failing(&self) -> &'static str {
+        "json_extract(note, '$')"
+    }
 }
 
 /// Not a test: what the child process runs.

@@ -77,7 +77,12 @@ async fn a_file_that_takes_the_databases_place_is_followed_when_it_is_the_same_d
     let batch = next(&mut *followed.feed).await.unwrap();
     assert_eq!(batch.changes.len(), 1);
     let tables = followed.source.reader().tables().await.unwrap();
-    let keys = followed.source.reader().scan(&tables[1], None, 10).await.unwrap();
+    let keys = followed
+        .source
+        .reader()
+        .scan(&tables[1], None, None, 10)
+        .await
+        .unwrap();
     assert_eq!(keys.len(), 2, "readers see the new file too");
 }
 

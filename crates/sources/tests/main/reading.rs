@@ -125,7 +125,7 @@ async fn keys_are_scanned_without_rows_that_have_no_key() {
     let schema = source.reader().tables().await.unwrap().remove(0);
     let mut keys: Vec<Key> = Vec::new();
     loop {
-        let page = source.reader().scan(&schema, keys.last(), 1).await.unwrap();
+        let page = source.reader().scan(&schema, None, keys.last(), 1).await.unwrap();
         if page.is_empty() {
             break;
         }

@@ -78,7 +78,7 @@ async fn reading_costs() {
     let started = Instant::now();
     let (mut keys, mut after) = (0, None);
     loop {
-        let page = reader.scan(&schema, after.as_ref(), 500).await.unwrap();
+        let page = reader.scan(&schema, None, after.as_ref(), 500).await.unwrap();
         keys += page.len();
         if page.len() < 500 {
             break;

@@ -318,7 +318,7 @@ async fn what_was_committed_before_following_began_is_read_from_a_replica() {
     let keys_read = async |source: instep_sources::PostgresSource| {
         let scanning = tokio::spawn(async move {
             let schema = source.reader().tables().await.unwrap().remove(0);
-            source.reader().scan(&schema, None, 10).await.unwrap().len()
+            source.reader().scan(&schema, None, None, 10).await.unwrap().len()
         });
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert!(!scanning.is_finished());

@@ -192,7 +192,11 @@ fn every_text_is_found_and_read_as_it_is() {
                 let tables = source.reader().tables().await.unwrap();
                 let mut keys: Vec<Key> = Vec::new();
                 loop {
-                    let page = source.reader().scan(&tables[0], keys.last(), 3).await.unwrap();
+                    let page = source
+                        .reader()
+                        .scan(&tables[0], None, keys.last(), 3)
+                        .await
+                        .unwrap();
                     let ended = page.len() < 3;
                     keys.extend(page);
                     if ended {
@@ -404,7 +408,12 @@ async fn text_that_is_no_utf_8_arrives_as_bytes() {
     );
     let tables = source.reader().tables().await.unwrap();
     let mut keys: Vec<Key> = Vec::new();
-    while let [key] = &source.reader().scan(&tables[1], keys.last(), 1).await.unwrap()[..] {
+    while let [key] = &source
+        .reader()
+        .scan(&tables[1], None, keys.last(), 1)
+        .await
+        .unwrap()[..]
+    {
         keys.push(key.clone());
     }
     assert_eq!(keys.len(), 3, "{keys:?}");

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use instep_core::{
-    Builder, Built, Collection, Column, ColumnKind, Content, DocId, Document, Field, FieldType, Key,
-    Language, Node, NodeId, OrderBy, ReadersRule, SourceName, TableSchema, Value,
+    Builder, Built, Collection, Column, ColumnKind, Condition, Content, DocId, Document, Field, FieldType,
+    Key, Language, Node, NodeId, OrderBy, ReadersRule, SourceName, TableSchema, Value,
 };
 use instep_sync::Assembler;
 
@@ -90,6 +90,7 @@ impl Definition {
             on: on.iter().map(pair).collect(),
             many,
             order: Vec::new(),
+            condition: None,
         });
         self.collection.nodes.len() - 1
     }
@@ -109,6 +110,11 @@ impl Definition {
             descending: column.starts_with('-'),
         };
         self.collection.nodes[node].order = columns.iter().map(by).collect();
+    }
+
+    /// Only rows whose column is true belong to a node.
+    pub(crate) fn condition(&mut self, node: NodeId, column: &str) {
+        self.collection.nodes[node].condition = Some(Condition::parse(column).unwrap());
     }
 
     pub(crate) fn readers(&mut self, rule: ReadersRule) {

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use instep_core::{
-    Change, ChangeFeed, Error, Fetch, Finding, Former, Key, Means, Position, Result, RowChange, RowKey,
-    RowReader, Rows, Snapshot, Source, TableName, TableSchema, Value, Watched,
+    Change, ChangeFeed, Column, Error, Expression, Fetch, Finding, Former, Key, Means, Position, Result,
+    RowChange, RowKey, RowReader, Rows, Snapshot, Source, TableName, TableSchema, Value, Watched,
 };
 
 /// All rows of all tables.
@@ -55,6 +55,19 @@ impl Table {
         self.index = Arc::default();
         let key = self.key_of(&row);
         Arc::make_mut(&mut self.rows).insert(key, row)
+    }
+
+    /// A column of a row. The only expressions are whether a column is true, which fails for texts.
+    pub(crate) fn value(&self, row: &[Value], column: &str) -> Value {
+        let Some(sql) = Expression::of_column(column) else {
+            return row[self.column(column)].clone();
+        };
+        let name = sql.trim_start_matches('(').trim_end_matches(") is true");
+        match &row[self.column(name)] {
+            Value::Int(integer) => Value::Bool(*integer != 0),
+            Value::Null => Value::Bool(false),
+            _ => Value::Bytes([].into()),
+        }
     }
 
     pub(crate) fn remove(&mut self, key: &Key) -> Option<Vec<Value>> {
@@ -266,13 +279,33 @@ impl RowReader for Memory {
         Ok(self.tables().into_values().map(|table| table.schema).collect())
     }
 
-    async fn scan(&self, table: &TableSchema, after: Option<&Key>, n: usize) -> Result<Vec<Key>> {
+    async fn describe(&self, _: &TableName, expression: &Expression) -> Result<Column> {
+        panic!("nobody describes {expression}")
+    }
+
+    async fn scan(
+        &self,
+        table: &TableSchema,
+        condition: Option<&Expression>,
+        after: Option<&Key>,
+        n: usize,
+    ) -> Result<Vec<Key>> {
         let tables = self.tables();
-        let keys = tables[&table.name]
-            .rows
-            .keys()
-            .filter(|key| after.is_none_or(|after| *key > after));
-        Ok(keys.take(n).cloned().collect())
+        let table = &tables[&table.name];
+        let mut keys = Vec::new();
+        for (key, row) in table.rows.iter() {
+            if after.is_some_and(|after| key <= after) || keys.len() == n {
+                continue;
+            }
+            match condition.map(|condition| table.value(row, &condition.column())) {
+                None | Some(Value::Bool(true)) => keys.push(key.clone()),
+                Some(Value::Bytes(_)) => {
+                    return Err(Error::poison("uncomputed", "a row fails the condition"));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(keys)
     }
 
     async fn count(&self, table: &TableName) -> Result<u64> {
@@ -336,7 +369,7 @@ impl Snapshot for View {
             );
         }
         let places = |names: &[String]| names.iter().map(|name| table.column(name)).collect::<Vec<_>>();
-        let (by, columns) = (places(&wanted.by), places(&wanted.columns));
+        let by = places(&wanted.by);
         let index = table.indexed(&by);
         let of_worth = |tuple: &[Value]| -> Vec<String> {
             let declared = by.iter().map(|at| &*table.schema.columns[*at].declared);
@@ -365,10 +398,11 @@ impl Snapshot for View {
             }
             None => shuffle(&mut keys, self.shuffled.fetch_add(1, Ordering::Relaxed)),
         }
-        let mut rows = Rows::new(columns.len());
+        let mut rows = Rows::new(wanted.columns.len());
         for key in keys {
             let row = &table.rows[key];
-            columns.iter().for_each(|at| rows.push(row[*at].clone()));
+            let values = wanted.columns.iter().map(|column| table.value(row, column));
+            values.for_each(|value| rows.push(value));
         }
         let mut fetches = self.fetches.lock().unwrap();
         *fetches = (fetches.0 + 1, fetches.1 + start.elapsed());

@@ -18,7 +18,8 @@ pub(crate) fn documents(collection: &Collection, tables: &Tables) -> BTreeMap<Do
         let id = DocId::naming(&root.key_of(row));
         (id, (naive.object(&collection.fields, 0, row), naive.readers(row)))
     };
-    root.rows.values().map(document).collect()
+    let rows = root.rows.values().filter(|row| naive.meets(0, row));
+    rows.map(document).collect()
 }
 
 struct Naive<'a> {
@@ -35,6 +36,12 @@ impl<'a> Naive<'a> {
 
     fn value<'r>(&self, node: NodeId, row: &'r Row, column: &str) -> &'r Value {
         &row[self.table(node).column(column)]
+    }
+
+    fn meets(&self, node: NodeId, row: &Row) -> bool {
+        let condition = self.collection.nodes[node].condition.as_ref();
+        condition
+            .is_none_or(|column| !matches!(self.value(node, row, column.sql()), Value::Null | Value::Int(0)))
     }
 
     fn object(&self, fields: &[Field], node: NodeId, row: &Row) -> String {
@@ -105,7 +112,13 @@ impl<'a> Naive<'a> {
             })
         };
         let table = self.table(to);
-        let mut found: Vec<&Row> = table.rows.values().filter(belongs).map(|row| &row[..]).collect();
+        let mut found: Vec<&Row> = table
+            .rows
+            .values()
+            .filter(belongs)
+            .map(|row| &row[..])
+            .filter(|row| self.meets(to, row))
+            .collect();
         found.sort_by(|a, b| {
             let by_key = || table.key_of(a).cmp(&table.key_of(b));
             self.compare(to, &node.order, a, b).then_with(by_key)

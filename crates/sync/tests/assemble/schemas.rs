@@ -33,6 +33,9 @@ pub(super) fn collection(name: &str, tables: &[TableSchema], dice: &mut Dice<'_>
     let root = dice.one(tables).name.clone();
     let mut definition = Definition::new(tables, root.as_str());
     definition.collection.name = name.into();
+    if dice.once_in(3) {
+        definition.condition(0, "o");
+    }
     let fields = grow(&mut definition, tables, 0, 0, dice);
     match dice.below(3) {
         0 => {}
@@ -117,6 +120,9 @@ fn join(
     let orders: [&[&str]; 5] = [&[], &[], &["o"], &["-o", "d"], &["d"]];
     let order = *dice.one(&orders);
     definition.order(node, order);
+    if dice.once_in(4) {
+        definition.condition(node, "o");
+    }
     node
 }
 

@@ -76,6 +76,7 @@ pub(crate) fn collection() -> Collection {
             on: vec![],
             many: false,
             order: vec![],
+            condition: None,
         }],
         root: TableSchema {
             name: COLLECTION.into(),

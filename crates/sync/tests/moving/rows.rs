@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use instep_core::{
-    Builder, Built, Change, ChangeBatch, ChangeFeed, CollectionName, DocId, DocKey, Document, Error, FanOut,
-    Finding, Former, Key, Language, Position, Readers, Result, RowChange, RowKey, RowReader, Snapshot,
-    Source, SourceName, TableName, TableSchema, Touch, Value, Watched,
+    Builder, Built, Change, ChangeBatch, ChangeFeed, CollectionName, Column, DocId, DocKey, Document, Error,
+    Expression, FanOut, Finding, Former, Key, Language, Position, Readers, Result, RowChange, RowKey,
+    RowReader, Snapshot, Source, SourceName, TableName, TableSchema, Touch, Value, Watched,
 };
 use tokio::sync::Notify;
 
@@ -323,7 +323,20 @@ impl RowReader for RowsSource {
         Ok(vec![])
     }
 
-    async fn scan(&self, _: &TableSchema, _: Option<&Key>, _: usize) -> Result<Vec<Key>> {
+    async fn describe(&self, _: &TableName, _: &Expression) -> Result<Column> {
+        Err(Error::fatal(
+            "not_used",
+            "the tests of this source use no expressions",
+        ))
+    }
+
+    async fn scan(
+        &self,
+        _: &TableSchema,
+        _: Option<&Expression>,
+        _: Option<&Key>,
+        _: usize,
+    ) -> Result<Vec<Key>> {
         Ok(vec![])
     }
 

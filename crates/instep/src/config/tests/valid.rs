@@ -34,6 +34,7 @@ fn node(alias: &str, table: &str, parent: usize, on: &[(&str, &str)], many: bool
             .collect(),
         many,
         order: Vec::new(),
+        condition: None,
     }
 }
 

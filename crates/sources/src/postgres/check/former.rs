@@ -40,7 +40,7 @@ pub(in crate::postgres) async fn former(
     watched: &[Watched],
 ) -> Result<Vec<Former>> {
     let session = database.session().await?;
-    let schema = Schema::read(&session).await?;
+    let schema = Schema::read(&session, &Default::default()).await?;
     let moving = watched.iter().filter(|watched| moves(watched));
     let tables = moving.filter_map(|watched| schema.table(watched.table.as_str()));
     let leaves: Vec<u32> = tables

@@ -15,13 +15,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use instep_core::{Error, Fault, Result, Rows, Value};
+use instep_core::{Error, Expression, Fault, Result, Rows, Value};
 use tokio::time::Instant;
 
 use super::super::connect::{Line, Session};
 use super::super::lsn::Lsn;
 use super::super::schema::{Kind, Table};
-use super::super::{Database, Pooled, literal, quoted, value};
+use super::super::{Database, Pooled, computed, literal, quoted, value};
 
 /// How long a replica may take to replay what was handed over.
 const REPLAY_PATIENCE: Duration = Duration::from_secs(30);
@@ -95,8 +95,10 @@ pub(super) struct Read<'a> {
     /// Whether an index finds the rows. Without statistics a thousand keys look like the whole table, so the planner is
     /// told to use it; told so where none serves, it would walk through some other index, row by row.
     pub(super) by_index: bool,
-    /// Whether the values in it may be such that the server refuses them.
+    /// Whether the server may refuse values: those that rows are asked by, or those that it computes with.
     pub(super) doubtful: bool,
+    /// Expressions are not computed: NULL stands in their place.
+    pub(super) blank: bool,
 }
 
 impl View {
@@ -495,7 +497,10 @@ fn data_sql(read: &Read<'_>, form: Form, sql: &mut String) {
         if at > 0 {
             sql.push(',');
         }
-        let name = quoted(&read.table.schema.columns[*column].name);
+        let name = match read.blank && read.table.is_computed(*column) {
+            true => "null".to_owned(),
+            false => read.table.spelled(*column),
+        };
         match form {
             Form::Text => sql.push_str(&name),
             Form::Hex => sql.push_str(&format!(
@@ -529,8 +534,17 @@ fn check_sql(read: &Read<'_>, sql: &mut String) {
         )),
     }
     for column in &read.columns {
-        let column = quoted(&read.table.schema.columns[*column].name);
-        sql.push_str(&format!(",pg_catalog.pg_typeof((null::{name}).{column})::oid"));
+        let column = &read.table.schema.columns[*column].name;
+        match Expression::of_column(column) {
+            Some(expression) => {
+                sql.push(',');
+                sql.push_str(&computed::type_sql(read.table, expression));
+            }
+            None => {
+                let column = quoted(column);
+                sql.push_str(&format!(",pg_catalog.pg_typeof((null::{name}).{column})::oid"));
+            }
+        }
     }
     sql.push(';');
 }
@@ -549,7 +563,7 @@ fn check_holds(line: &Line, read: &Read<'_>) -> Result<bool> {
 }
 
 /// A table as SQL names it.
-pub(super) fn relation(table: &Table) -> String {
+pub(in super::super) fn relation(table: &Table) -> String {
     format!("{}.{}", quoted(&table.namespace), quoted(&table.name))
 }
 

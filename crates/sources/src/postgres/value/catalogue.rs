@@ -41,7 +41,7 @@ struct Described {
     places: u32,
 }
 
-/// All types that columns of users' tables have, and the types that those consist of.
+/// All types that columns of users' tables have, others whose numbers are put in, and the types that those consist of.
 const SQL: &str = "
 with recursive used(oid) as (
   select distinct a.atttypid
@@ -50,6 +50,8 @@ with recursive used(oid) as (
   join pg_catalog.pg_namespace n on n.oid = c.relnamespace
   where c.relkind in ('r', 'p') and a.attnum > 0 and not a.attisdropped
     and n.nspname <> 'information_schema' and n.nspname not like 'pg\\_%'
+  union
+  select pg_catalog.unnest('{ALSO}'::oid[])
   union
   select part.oid
   from used
@@ -93,12 +95,14 @@ const DEEPEST: u32 = 32;
 const SHORT: i32 = 255;
 
 impl Catalogue {
-    /// Reads every type that a column of a user's table has, and the types those consist of, in one statement. The
+    /// Reads every type that a column of a user's table has, `also` these, and the types those consist of, in one statement. The
     /// session must not be under [`super::SETTINGS`]: how many digits money has after its point is a matter of the
     /// database's own `lc_monetary`.
-    pub(in super::super) async fn read(session: &Session) -> Result<Catalogue> {
+    pub(in super::super) async fn read(session: &Session, also: &[u32]) -> Result<Catalogue> {
+        let also: Vec<String> = also.iter().map(u32::to_string).collect();
+        let sql = SQL.replace("ALSO", &also.join(","));
         // To compile such a query takes far longer than to run it.
-        let lines = session.query(&format!("set local jit = off; {SQL}")).await?;
+        let lines = session.query(&format!("set local jit = off; {sql}")).await?;
         let described = lines
             .iter()
             .map(|line| Ok((number(line.text(0)?)?, Described::read(line)?)))

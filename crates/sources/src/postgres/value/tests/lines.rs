@@ -383,7 +383,7 @@ async fn run(database: &Database, line: &str, kind: K, cases: &[Case]) {
 }
 
 async fn type_of(session: &Session, table: &str) -> Type {
-    let mut catalogue = Catalogue::read(session).await.unwrap();
+    let mut catalogue = Catalogue::read(session, &[]).await.unwrap();
     let lines = session
         .query(&format!(
             "select atttypid, atttypmod from pg_attribute where attrelid = '{table}'::regclass and attnum = 1"
