@@ -6,6 +6,7 @@ mod documents;
 mod faults;
 mod first;
 mod former;
+mod old;
 mod stage;
 mod tate;
 mod told;
