@@ -1,6 +1,7 @@
 //! Postgres as the source, from the outside: the built binary, real servers, real data.
 
 mod access;
+mod beside;
 mod changing;
 mod documents;
 mod faults;
