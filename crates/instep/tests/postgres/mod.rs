@@ -4,6 +4,7 @@ mod access;
 mod beside;
 mod changing;
 mod documents;
+mod engine;
 mod faults;
 mod first;
 mod former;
