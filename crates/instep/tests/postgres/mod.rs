@@ -12,5 +12,6 @@ mod old;
 mod stage;
 mod tate;
 mod told;
+mod values;
 mod world;
 mod writing;
