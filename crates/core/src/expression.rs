@@ -181,7 +181,9 @@ fn check(tokens: &[Token]) -> Result<()> {
                 }
                 if CHANGING.contains(&lower.as_str()) {
                     let message = format!("`{word}`, whose value is not the row's");
-                    return Err(refused(&message).with_remedy("a column of this name is written in double quotes"));
+                    return Err(
+                        refused(&message).with_remedy("a column of this name is written in double quotes")
+                    );
                 }
             }
         }
@@ -211,7 +213,10 @@ mod tests {
         for (sql, calls) in [
             ("price * (1 + vat)", vec!["*"; 0]),
             ("published and deleted_at is null", vec![]),
-            ("lower(trim(name)) || ' now, soon' || coalesce(\"user\", '')", vec!["coalesce", "lower", "trim"]),
+            (
+                "lower(trim(name)) || ' now, soon' || coalesce(\"user\", '')",
+                vec!["coalesce", "lower", "trim"],
+            ),
             ("name = 'it''s; -- no' and kind in ('a', 'b')", vec!["in"]),
             ("extract(year from created_at) > 2000", vec!["extract"]),
             ("p.user = 'buy it now'", vec![]),
@@ -222,7 +227,10 @@ mod tests {
         }
         let condition = Expression::condition(" a or b ").unwrap();
         assert_eq!(condition.sql(), "(a or b) is true");
-        assert_eq!(Expression::of_column(&condition.column()), Some("(a or b) is true"));
+        assert_eq!(
+            Expression::of_column(&condition.column()),
+            Some("(a or b) is true")
+        );
         assert_eq!(Expression::of_column("price"), None);
     }
 
