@@ -4,6 +4,7 @@
 //! (a pipe, `CI=true`) starting the task is taken as consent, unless `--no-install` says otherwise.
 
 use std::io::{BufRead, Write};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::command::{self, Failure};
@@ -24,6 +25,8 @@ pub(crate) struct Need {
 enum Probe {
     /// A command that succeeds.
     Succeeds(&'static [&'static str]),
+    /// One of these files is there: programs that are in nobody's path.
+    Exists(&'static [&'static str]),
     /// Postgres's programs are found.
     Postgres,
 }
@@ -44,6 +47,15 @@ const NO_CLUSTER: Restraint = Restraint {
     before: "cd /etc/postgresql-common && cp -p createcluster.conf createcluster.conf.before-instep \
              && pg_conftool /etc/postgresql-common/createcluster.conf set create_main_cluster off",
     after: "cd /etc/postgresql-common && mv createcluster.conf.before-instep createcluster.conf",
+};
+
+/// Installing pgbouncer on Debian starts it, at every boot too; the tests want the program alone.
+const NO_POOLER: Restraint = Restraint {
+    package: "postgresql-common",
+    before: "[ -e /usr/sbin/policy-rc.d ] || { printf '#!/bin/sh\\n# before-instep\\nexit 101\\n' > /usr/sbin/policy-rc.d \
+             && chmod +x /usr/sbin/policy-rc.d; }",
+    after: "! grep -qs before-instep /usr/sbin/policy-rc.d || rm /usr/sbin/policy-rc.d; \
+            [ ! -e /etc/init.d/pgbouncer ] || update-rc.d pgbouncer disable",
 };
 
 /// Builds the bundled SQLite; nothing works without it.
@@ -74,6 +86,28 @@ pub(crate) const POSTGRES: Need = Need {
     restraint: Some(&NO_CLUSTER),
 };
 
+/// Stands between instep and Postgres in tests of reading through a pooler; without it they are skipped.
+pub(crate) const POOLER: Need = Need {
+    name: "pgbouncer",
+    purpose: "pools connections in tests",
+    probe: Probe::Exists(&[
+        "/usr/sbin/pgbouncer",
+        "/usr/bin/pgbouncer",
+        "/opt/homebrew/bin/pgbouncer",
+    ]),
+    packages: &["pgbouncer"],
+    restraint: Some(&NO_POOLER),
+};
+
+/// Makes the certificates of tests of TLS; without it they are skipped.
+pub(crate) const OPENSSL: Need = Need {
+    name: "the openssl program",
+    purpose: "makes certificates for tests",
+    probe: Probe::Succeeds(&["openssl", "version"]),
+    packages: &["openssl"],
+    restraint: None,
+};
+
 /// What to do about missing needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Consent {
@@ -101,6 +135,7 @@ impl Need {
     pub(crate) fn is_met(&self, around: &Surroundings) -> bool {
         match self.probe {
             Probe::Succeeds(line) => succeeds(line),
+            Probe::Exists(places) => places.iter().any(|place| Path::new(place).is_file()),
             Probe::Postgres => around.postgres().is_some(),
         }
     }

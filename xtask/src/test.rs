@@ -15,7 +15,7 @@ use clap::Args;
 
 use crate::clients;
 use crate::command::{self, Failure};
-use crate::needs::{self, C_COMPILER, Consent, POSTGRES, PYTHON};
+use crate::needs::{self, C_COMPILER, Consent, OPENSSL, POOLER, POSTGRES, PYTHON};
 use crate::postgres;
 use crate::surroundings::Surroundings;
 use crate::tally::Tally;
@@ -70,7 +70,8 @@ pub(crate) fn run(around: &Surroundings, options: &Options) -> Result<(), Failur
     let started = Instant::now();
     around.check_postgres()?;
     let consent = Consent::decide(options.yes, options.no_install, around.audience);
-    if let Err(failure) = needs::provide(around, &[&C_COMPILER, &PYTHON, &POSTGRES], consent) {
+    let needed = [&C_COMPILER, &PYTHON, &POSTGRES, &POOLER, &OPENSSL];
+    if let Err(failure) = needs::provide(around, &needed, consent) {
         // What is still missing decides below; much of it can be done without.
         eprintln!("\n{failure}");
     }

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use serde_json::json;
 
-use crate::support::product::{Product, eventually};
-use crate::support::{product::Server, tate};
-use crate::tate::{number, small};
+use crate::support::product::{Product, Server, eventually};
+use crate::support::state::{Scans, scans};
+use crate::support::tate;
+use crate::tate::{configuration, number, small};
 
 /// splitmix64: the same seed gives the same run, as far as two processes can be told when to meet.
 pub(crate) struct Dice(pub(crate) u64);
@@ -64,15 +65,72 @@ fn change(database: &mut Connection, dice: &mut Dice, last: i64) {
     transaction.commit().expect("the commit");
 }
 
+/// Kills the product so many times while it makes its first load, and lets it finish. Every other kill waits until the
+/// load came further, so that the next start goes on in its middle.
+pub(crate) fn kill_in_the_first_load(product: &Product, dice: &mut Dice, kills: u32) -> Scans {
+    let (mut in_the_middle, mut done) = (0, 0);
+    for kill in 0..kills {
+        let mut process = product.spawn(&["serve", "--listen", "127.0.0.1:0"]);
+        std::thread::park_timeout(Duration::from_millis(20 + dice.roll(300)));
+        if kill % 2 == 1 {
+            eventually("the first load to go on", Duration::from_secs(60), || {
+                scans(product).is_some_and(|scans| scans.done > done || scans.unfinished == 0)
+            });
+        }
+        let ended = process.try_wait().expect("it was started");
+        assert!(ended.is_none(), "it ended by itself: {ended:?}");
+        process.kill().expect("it runs");
+        process.wait().expect("it was started");
+        match scans(product) {
+            Some(scans) if scans.unfinished == 0 => break,
+            Some(scans) => {
+                in_the_middle += u32::from(scans.done > 0);
+                done = scans.done;
+            }
+            None => {}
+        }
+    }
+    assert!(
+        in_the_middle >= 2,
+        "the first load was through after {in_the_middle} kills in its middle"
+    );
+    assert_eq!(product.json(&["sync", "--once"])["complete"], json!(true));
+    let loaded = scans(product).expect("there are scans");
+    assert_eq!(
+        (loaded.unfinished, loaded.both),
+        (0, 0),
+        "a first load walks the source alone: {loaded:?}"
+    );
+    loaded
+}
+
+/// Kills the product at random moments while it follows.
+pub(crate) fn kill_while_it_follows(product: &Product, dice: &mut Dice, kills: u32, longest_ms: u64) {
+    for _ in 0..kills {
+        let mut process = product.spawn(&["serve", "--listen", "127.0.0.1:0"]);
+        std::thread::park_timeout(Duration::from_millis(longest_ms / 10 + dice.roll(longest_ms)));
+        let ended = process.try_wait().expect("it was started");
+        assert!(ended.is_none(), "it ended by itself: {ended:?}");
+        process.kill().expect("it runs");
+        process.wait().expect("it was started");
+    }
+}
+
+/// 10 kills in the first load, 40 while it follows. No scan of both sides mends what they lose before anybody looks.
 #[test]
 fn fifty_kills_lose_nothing() {
     let Some(data) = tate::folder("the kill test") else {
         return;
     };
     let folder = tempfile::tempdir().expect("a folder");
-    let (mut database, product) = small(&data, folder.path());
+    let mut database = tate::load(&data, &folder.path().join("tate.db"));
+    let product = Product::new(folder.path(), &configuration());
     let last: i64 = database
-        .query_row("select max(id) from artwork", [], |row| row.get(0))
+        .query_row(
+            "select id from artwork order by id limit 1 offset 3000",
+            [],
+            |row| row.get(0),
+        )
         .expect("an id");
     database.busy_timeout(Duration::from_secs(10)).expect("a timeout");
 
@@ -92,20 +150,14 @@ fn fifty_kills_lose_nothing() {
     });
 
     let mut dice = Dice(11);
-    for round in 0..50 {
-        // Every fifth round dies in a scan.
-        let mut server = match round % 5 {
-            0 => Kill::scan(&product),
-            _ => Kill::serve(&product),
-        };
-        std::thread::park_timeout(Duration::from_millis(20 + dice.roll(400)));
-        server.kill();
-    }
+    let loaded = kill_in_the_first_load(&product, &mut dice, 10);
+    kill_while_it_follows(&product, &mut dice, 40, 400);
     stop.store(true, Ordering::Relaxed);
     let (database, changes) = writer.join().expect("the writer");
     assert!(changes > 1_000, "only {changes} changes were made");
 
     assert_eq!(product.json(&["sync", "--once"])["complete"], json!(true));
+    assert_eq!(scans(&product), Some(loaded), "nothing was scanned again");
     let found = product.json(&["verify"]);
     assert_eq!(
         found["differences"],
@@ -118,25 +170,6 @@ fn fifty_kills_lose_nothing() {
         server.send("GET", "/artwork/_count", None, None).json()["count"],
         json!(rows)
     );
-}
-
-/// A process that is about to be killed.
-struct Kill(std::process::Child);
-
-impl Kill {
-    fn serve(product: &Product) -> Self {
-        Kill(product.spawn(&["serve", "--listen", "127.0.0.1:0"]))
-    }
-
-    fn scan(product: &Product) -> Self {
-        Kill(product.spawn(&["sync", "--once", "--rescan"]))
-    }
-
-    fn kill(&mut self) {
-        // It may have ended by itself: a scan that was quick.
-        let _ = self.0.kill();
-        self.0.wait().expect("it was started");
-    }
 }
 
 #[test]

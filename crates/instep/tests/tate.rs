@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::support::product::{Product, Server, eventually};
 use crate::support::tate;
 
-fn configuration() -> String {
+pub(crate) fn configuration() -> String {
     format!("[source.tate]\nurl = \"sqlite:tate.db\"\n{}", tate::COLLECTION)
 }
 

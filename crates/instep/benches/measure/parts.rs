@@ -189,7 +189,9 @@ fn copy(home: &Home) -> Value {
     );
     let cost = Cost::begin();
     let mut psql = binaries.command("psql");
-    psql.args(["-X", "-q", "-c", &statement, "-d", url])
+    // Each join by hash, in memory: for the one inside the aggregation the planner would take nested loops.
+    let settings = "set enable_nestloop = off; set enable_mergejoin = off; set work_mem = '256MB'";
+    psql.args(["-X", "-q", "-c", settings, "-c", &statement, "-d", url])
         .stdout(Stdio::null());
     assert!(
         psql.status().expect("psql runs").success(),

@@ -240,11 +240,11 @@ fn source_notes(source: &Value) -> Vec<String> {
         notes.push(format!("source {name} waits: {message}{next}"));
     }
     let mut means: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    let mut cheaper = false;
+    let mut cheaper = Vec::new();
     for former in source["former"].as_array().into_iter().flatten() {
         let part = |part: &str| former[part].as_str().unwrap_or_default();
         means.entry(part("means")).or_default().push(part("table"));
-        cheaper |= former["cheaper"].is_string();
+        cheaper.extend(former["cheaper"].as_str());
     }
     for (means, tables) in means {
         let named = tables.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
@@ -256,9 +256,17 @@ fn source_notes(source: &Value) -> Vec<String> {
             "source {name}: former parents of {named}{more} are known by {means}"
         ));
     }
-    if cheaper {
+    if !cheaper.is_empty() {
+        let named = cheaper.iter().take(NAMED);
+        let statements: String = named
+            .map(|sql| format!("\n    {}", sql.replace('\n', "\n    ")))
+            .collect();
+        let more = match cheaper.len().saturating_sub(NAMED) {
+            0 => String::new(),
+            more => format!("\n    and {more} more, which `instep check` prints"),
+        };
         notes.push(format!(
-            "source {name}: `instep check` prints the statements that make former parents known at less cost"
+            "source {name}: former parents are known at less cost after{statements}{more}"
         ));
     }
     notes

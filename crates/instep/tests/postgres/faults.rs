@@ -8,9 +8,10 @@ use instep_conformance::proxy::Proxy;
 use serde_json::{Value, json};
 
 use super::world::{assert_in_step, configuration, load, settled};
-use super::writing::{LAST, finished, writers};
-use crate::faults::Dice;
+use super::writing::{LAST, Neighbour, finished, writers};
+use crate::faults::{Dice, kill_in_the_first_load, kill_while_it_follows};
 use crate::support::product::{Product, Server, eventually};
+use crate::support::state::scans;
 use crate::support::tate;
 
 const RATE: u32 = 100;
@@ -19,14 +20,15 @@ fn data(test: &str) -> Option<std::path::PathBuf> {
     postgres::or_skip(test).and_then(|_| tate::folder(test))
 }
 
-fn pause(milliseconds: u64) {
+pub(super) fn pause(milliseconds: u64) {
     let until = Instant::now() + Duration::from_millis(milliseconds);
     while Instant::now() < until {
         std::thread::park_timeout(until.saturating_duration_since(Instant::now()));
     }
 }
 
-/// 50 kills with `--long`, otherwise 15; every fifth in a scan.
+/// 50 kills with `--long`, otherwise 15; 10 or 5 of them in the first load. No scan of both sides mends what they lose
+/// before anybody looks.
 #[test]
 fn kills_of_ours_lose_nothing() {
     let Some(data) = data("kills of instep beside Postgres") else {
@@ -34,36 +36,58 @@ fn kills_of_ours_lose_nothing() {
     };
     let server = postgres::Server::start(&[]);
     let database = server.database("kills");
-    load(&data, &database, Some(LAST));
+    load(&data, &database, (!in_full()).then_some(20_000));
     let folder = tempfile::tempdir().expect("a folder");
     let product = Product::new(folder.path(), &configuration(&database.url()));
-    let kills = if in_full() { 50 } else { 15 };
-    let writing = writers(&database, RATE, kills);
+    let (loading, following) = if in_full() { (10, 40) } else { (5, 10) };
     let mut dice = Dice(11);
-    for round in 0..kills {
-        let mut process = match round % 5 {
-            0 => product.spawn(&["sync", "--once", "--rescan"]),
-            _ => product.spawn(&["serve", "--listen", "127.0.0.1:0"]),
-        };
-        pause(100 + dice.roll(900));
-        // It may have ended by itself: a scan that was quick.
-        let _ = process.kill();
-        process.wait().expect("it was started");
-    }
-    let made = finished(writing);
+    let writing = writers(&database, RATE, u64::from(loading) * 2);
+    let loaded = kill_in_the_first_load(&product, &mut dice, loading);
+    let mut made = finished(writing);
+    let writing = writers(&database, RATE, u64::from(following));
+    kill_while_it_follows(&product, &mut dice, following, 1_000);
+    made += finished(writing);
     assert_eq!(product.json(&["sync", "--once"])["complete"], json!(true));
     let served = product.serve();
     settled(&served, &database);
+    assert_eq!(scans(&product), Some(loaded), "nothing was scanned again");
     assert_in_step(
         &product,
         &served,
         &database,
-        &format!("{made} transactions and {kills} kills"),
+        &format!("{made} transactions and {} kills", loading + following),
     );
 }
 
-/// Crashes and restarts of the whole server, of one of its processes, and of the process that sends us changes; cut and
-/// silent networks.
+/// How a server ends.
+#[derive(Clone, Copy)]
+enum End {
+    /// The postmaster is killed.
+    Postmaster,
+    /// A session is killed, and the server recovers by itself.
+    Session,
+    Told(Stop),
+}
+
+/// 10 crashes and 2 stops in order.
+const ENDS: [End; 12] = [
+    End::Postmaster,
+    End::Session,
+    End::Told(Stop::Immediate),
+    End::Told(Stop::Fast),
+    End::Session,
+    End::Postmaster,
+    End::Told(Stop::Immediate),
+    End::Session,
+    End::Postmaster,
+    End::Told(Stop::Fast),
+    End::Told(Stop::Immediate),
+    End::Postmaster,
+];
+
+/// 10 crashes of the whole server with `--long`, otherwise 3, and restarts in order; with commits that wait for the disk
+/// and with such that do not. Then the processes that serve us are killed, and the network is cut, while writers and
+/// pgbench on its own tables go on.
 #[test]
 fn a_database_that_dies_loses_nothing() {
     let Some(data) = data("crashes of Postgres") else {
@@ -79,20 +103,23 @@ fn a_database_that_dies_loses_nothing() {
         &configuration(&database.url_through(proxy.url_port())),
     );
     assert_eq!(product.json(&["sync", "--once"])["complete"], json!(true));
+    let loaded = scans(&product);
     let served = product.serve();
 
-    let rounds = if in_full() { 10 } else { 4 };
-    for round in 0..rounds {
+    let rounds = if in_full() { 12 } else { 4 };
+    for (round, end) in ENDS.into_iter().enumerate().take(rounds) {
+        // A commit that nobody waits for may be read and taken back by a crash.
+        let commits = if round % 3 == 0 { "on" } else { "off" };
+        server.set(&[("synchronous_commit", commits)]);
         // They die with the server, and are not asked what they have done.
         let mut writing = writers(&database, RATE, 3);
         pause(700);
-        match round % 4 {
-            0 => server.crash(),
-            1 => server.crash_session(),
-            2 => server.stop(Stop::Immediate),
-            _ => server.stop(Stop::Fast),
+        match end {
+            End::Postmaster => server.crash(),
+            End::Session => server.crash_session(),
+            End::Told(how) => server.stop(how),
         }
-        if round % 4 != 1 {
+        if !matches!(end, End::Session) {
             server.start_again();
         }
         writing.wait().expect("pgbench ends");
@@ -103,7 +130,9 @@ fn a_database_that_dies_loses_nothing() {
     settled(&served, &database);
     assert_in_step(&product, &served, &database, "crashes of Postgres");
 
+    server.set(&[("synchronous_commit", "on")]);
     let writing = writers(&database, RATE, if in_full() { 60 } else { 15 });
+    let neighbour = Neighbour::at_full_speed(&database);
     for _ in 0..3 {
         database.execute("select pg_terminate_backend(active_pid) from pg_replication_slots where active");
         pause(400);
@@ -120,13 +149,58 @@ fn a_database_that_dies_loses_nothing() {
         pause(500);
         proxy.heal();
     }
+    neighbour.ended(&database);
     let made = finished(writing);
     settled(&served, &database);
+    assert_eq!(scans(&product), loaded, "nothing was scanned again");
     assert_in_step(
         &product,
         &served,
         &database,
         &format!("{made} transactions, killed walsenders and cut networks"),
+    );
+}
+
+/// A network that says nothing for longer than the server waits: the server ends the stream, we learn it when the network
+/// is back, and what was written meanwhile comes then. Twice, and the second time rows are being read.
+#[test]
+fn a_silent_network_loses_nothing() {
+    let Some(data) = data("a silent network before Postgres") else {
+        return;
+    };
+    let server = postgres::Server::start(&[("wal_sender_timeout", "2s")]);
+    let database = server.database("silence");
+    load(&data, &database, Some(LAST));
+    let proxy = Proxy::to(([127, 0, 0, 1], server.port()).into());
+    let folder = tempfile::tempdir().expect("a folder");
+    let product = Product::new(
+        folder.path(),
+        &configuration(&database.url_through(proxy.url_port())),
+    );
+    assert_eq!(product.json(&["sync", "--once"])["complete"], json!(true));
+    let loaded = scans(&product);
+    let served = product.serve();
+    let writing = writers(&database, RATE, 20);
+    for silence_ms in [5_000, 3_000] {
+        pause(1_000);
+        proxy.silence();
+        database.execute("update artist set name = name || ' unheard' where id % 3 = 0");
+        let slot = "select active from pg_replication_slots where slot_name = 'instep_tate'";
+        pause(silence_ms);
+        assert_eq!(database.value(slot), "f", "the server gave the stream up");
+        proxy.heal();
+        eventually("the stream to come back", Duration::from_secs(60), || {
+            database.value(slot) == "t"
+        });
+    }
+    let made = finished(writing);
+    settled(&served, &database);
+    assert_eq!(scans(&product), loaded, "nothing was scanned again");
+    assert_in_step(
+        &product,
+        &served,
+        &database,
+        &format!("{made} transactions and two silences"),
     );
 }
 

@@ -579,6 +579,12 @@ fn what_check_prints_makes_it_cheaper() {
     );
     let served = stage.serve();
     assert_eq!(named(&served, "public.child")["cheaper"], cheaper.as_str());
+    let output = stage.product.run(&["status"]);
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        cheaper.lines().all(|line| shown.contains(line)),
+        "{cheaper}\n{shown}"
+    );
     stage.database.execute(&cheaper);
     let (told, _) = means(&stage, "public.child");
     assert!(

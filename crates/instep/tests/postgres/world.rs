@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use instep_conformance::postgres::Database;
 use serde_json::{Value, json};
@@ -133,7 +133,23 @@ pub fn place(text: &str) -> Option<u64> {
 pub fn assert_in_step(product: &Product, server: &Server, database: &Database, after: &str) {
     let found = product.json(&["verify"]);
     assert_eq!(found["differences"], json!(0), "after {after}: {found}");
-    for (collection, statement) in EXPECTED {
+    if let Some(difference) = difference(server, database) {
+        panic!("after {after}: {difference}");
+    }
+}
+
+/// Waits until all documents are what they must be: for what the stream does not tell, and is looked for.
+pub fn comes_in_step(server: &Server, database: &Database, after: &str) {
+    let until = Instant::now() + Duration::from_secs(60);
+    while let Some(difference) = difference(server, database) {
+        assert!(Instant::now() < until, "after {after}: {difference}");
+        std::thread::park_timeout(Duration::from_millis(200));
+    }
+}
+
+/// How the documents that searches return differ from those that SQL makes.
+fn difference(server: &Server, database: &Database) -> Option<String> {
+    EXPECTED.iter().find_map(|(collection, statement)| {
         let expected = expected(database, statement);
         let found = searched(server, collection);
         let differing: Vec<_> = expected
@@ -143,13 +159,14 @@ pub fn assert_in_step(product: &Product, server: &Server, database: &Database, a
             .take(3)
             .map(|id| (id, expected.get(id), found.get(id)))
             .collect();
-        assert!(
-            differing.is_empty(),
-            "{collection} after {after}: SQL makes {} documents, search returns {}; the first that differ: {differing:#?}",
-            expected.len(),
-            found.len()
-        );
-    }
+        (!differing.is_empty()).then(|| {
+            format!(
+                "{collection}: SQL makes {} documents, search returns {}; the first that differ: {differing:#?}",
+                expected.len(),
+                found.len()
+            )
+        })
+    })
 }
 
 pub fn expected(database: &Database, statement: &str) -> BTreeMap<String, Value> {

@@ -59,12 +59,13 @@ pub(super) fn writers(database: &Database, rate: u32, seconds: u64) -> Child {
         .expect("pgbench runs")
 }
 
-fn pgbench() -> Command {
+pub(super) fn pgbench() -> Command {
     let binaries = postgres::available().expect("the test began with a look");
     binaries.command("pgbench")
 }
 
-/// Waits for writers, and says how many transactions they made; none may have failed.
+/// Waits for writers, and says how many transactions they made; none may have failed, though one may have been tried
+/// several times.
 pub(super) fn finished(writers: Child) -> u64 {
     let output = writers.wait_with_output().expect("pgbench ends");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -73,12 +74,64 @@ pub(super) fn finished(writers: Child) -> u64 {
         "{said}\n{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    let made = said
-        .lines()
-        .find_map(|line| line.strip_prefix("number of transactions actually processed: "))
-        .and_then(|rest| rest.split('/').next())
-        .unwrap_or_else(|| panic!("pgbench does not say how many transactions it made: {said}"));
-    made.parse().expect("a number")
+    let counted = |what: &str| -> u64 {
+        let rest = said.lines().find_map(|line| line.strip_prefix(what));
+        let rest = rest.unwrap_or_else(|| panic!("pgbench does not say the {what:?}: {said}"));
+        let number = rest.split(['/', ' ']).next().unwrap_or_default();
+        number.parse().expect("a number")
+    };
+    assert_eq!(counted("number of failed transactions: "), 0, "{said}");
+    counted("number of transactions actually processed: ")
+}
+
+/// pgbench on tables of its own in the same database, as fast as it can, until dropped.
+pub(super) struct Neighbour {
+    child: Child,
+    /// How many transactions were made before.
+    before: u64,
+}
+
+impl Neighbour {
+    pub(super) fn at_full_speed(database: &Database) -> Self {
+        if database.value("select to_regclass('pgbench_accounts') is null") == "t" {
+            let made = pgbench()
+                .args(["--initialize", "--quiet", "--scale=2", &database.url()])
+                .output();
+            assert!(made.expect("pgbench runs").status.success());
+        }
+        let child = pgbench()
+            .args(["--client=2", "--no-vacuum", "--time=3600", &database.url()])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("pgbench runs");
+        let before = Self::made(database);
+        Neighbour { child, before }
+    }
+
+    fn made(database: &Database) -> u64 {
+        let made = database.value("select count(*) from pgbench_history");
+        made.parse().expect("a number")
+    }
+
+    /// Ends it, and says how many transactions it made; it must have run until now.
+    pub(super) fn ended(mut self, database: &Database) -> u64 {
+        let ended = self.child.try_wait().expect("it was started");
+        assert!(ended.is_none(), "pgbench ended early: {ended:?}");
+        let before = self.before;
+        drop(self);
+        let made = Self::made(database) - before;
+        assert!(made > 100, "pgbench made only {made} transactions");
+        made
+    }
+}
+
+impl Drop for Neighbour {
+    fn drop(&mut self) {
+        // It may have ended with the server.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 /// Both cores busy until dropped.
@@ -111,8 +164,8 @@ impl Drop for Load {
     }
 }
 
-/// 200 transactions a second: 20 seconds, and 5 minutes with `--long`. Meanwhile pgbench runs its own tables in the same
-/// database as fast as it can.
+/// 200 transactions a second for 20 seconds, and for 5 minutes with `--long`, one of them open for 11 s; then half as many
+/// beside pgbench on its own tables in the same database, as fast as it can.
 #[test]
 fn concurrent_writers_leave_nothing_behind() {
     let (Some(data), Some(_)) = (
@@ -130,8 +183,20 @@ fn concurrent_writers_leave_nothing_behind() {
     let served = product.serve();
 
     let seconds = if in_full() { 300 } else { 20 };
-    let made = finished(writers(&database, 200, seconds));
-    assert!(made > seconds * 150, "only {made} transactions in {seconds} s");
+    let rate = 200;
+    let writing = writers(&database, rate, seconds);
+    // Beside the writers' own, which are open for half a second, one that stays open while thousands come and go, and
+    // makes none of them wait.
+    database.execute(
+        "begin; update catalogue_group set title = 'open for long' where id % 20 = 0; select pg_sleep(11);
+         update catalogue_group set title = title || ', and closed' where id % 40 = 0; commit",
+    );
+    let made = finished(writing);
+    let least = if in_full() { 190 } else { 150 };
+    assert!(
+        made >= seconds * least,
+        "only {made} transactions in {seconds} s, of {rate} a second"
+    );
     settled(&served, &database);
     assert_in_step(
         &product,
@@ -140,23 +205,9 @@ fn concurrent_writers_leave_nothing_behind() {
         &format!("{made} transactions of three writers"),
     );
 
-    let neighbour = pgbench()
-        .args(["--initialize", "--quiet", "--scale=2", &database.url()])
-        .output();
-    assert!(neighbour.expect("pgbench runs").status.success());
-    let mut neighbour = pgbench()
-        .args([
-            "--client=2",
-            "--no-vacuum",
-            &format!("--time={seconds}"),
-            &database.url(),
-        ])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("pgbench runs");
+    let neighbour = Neighbour::at_full_speed(&database);
     let made = finished(writers(&database, 100, seconds));
-    assert!(neighbour.wait().expect("pgbench ends").success());
+    neighbour.ended(&database);
     settled(&served, &database);
     assert_in_step(
         &product,
@@ -166,8 +217,8 @@ fn concurrent_writers_leave_nothing_behind() {
     );
 }
 
-/// 2,000 single-row updates at 50 a second with both cores loaded, also with a synchronous standby that lags, and with
-/// rows read from a replica: none is stale. (300 updates each without `--long`.)
+/// 2,000 single-row updates at 50 a second with both cores loaded and pgbench on its own tables beside them, also with a
+/// synchronous standby that lags, and with rows read from a replica: none is stale. (300 updates each without `--long`.)
 #[test]
 fn updates_under_load_leave_nothing_stale() {
     let (Some(data), Some(_)) = (
@@ -223,6 +274,7 @@ fn update_under_load(product: &Product, database: &Database, what: &str) {
     let served = product.serve();
     let updates = if in_full() { 2_000 } else { 300 };
     let load = Load::on_both_cores();
+    let neighbour = Neighbour::at_full_speed(database);
     let mut session = database.psql();
     let mut session = session
         .stdin(Stdio::piped())
@@ -241,6 +293,7 @@ fn update_under_load(product: &Product, database: &Database, what: &str) {
     }
     drop(input);
     assert!(session.wait().expect("psql ends").success());
+    neighbour.ended(database);
     settled(&served, database);
     drop(load);
     settled(&served, database);

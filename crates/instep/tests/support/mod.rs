@@ -3,4 +3,5 @@
 pub mod http;
 pub mod product;
 pub mod shop;
+pub mod state;
 pub mod tate;

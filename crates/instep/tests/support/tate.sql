@@ -1,5 +1,6 @@
--- The documents of the Tate Collection, built by one statement: each table is read once, aggregated, and joined by hash.
--- The benchmark `sync --source postgres` and the comparison in `tests/postgres` read it; psql runs it as it is.
+-- The documents of the Tate Collection, built by one statement: each table is read once, aggregated, and joined; by hash
+-- where nested loops and merging are off, as the benchmark `sync --source postgres` has it. The comparison in
+-- `tests/postgres` reads it too; psql runs it as it is.
 select
     a.id,
     json_build_object(

@@ -45,12 +45,7 @@ pub(super) async fn check(database: &Arc<Database>, watched: &[Watched]) -> Resu
     let reader = reader.map(|(session, server)| (session, server, &database.read));
     let mut catalog = None;
     if let Some((session, server)) = &stream {
-        let supported = server::version(server, &database.stream);
-        let refused = supported.severity == Severity::Error;
-        findings.push(supported);
-        if refused {
-            return Ok(findings);
-        }
+        findings.push(server::version(server, &database.stream));
         if let Some((_, reads, endpoint)) = reader.filter(|_| !is_one) {
             findings.push(server::same(server, reads, endpoint, &database.stream));
         }

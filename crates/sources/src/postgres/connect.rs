@@ -22,6 +22,8 @@ use super::tls::{self, Trust};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection on which nothing arrives is probed after this, and given up after about three times as long.
 const KEEPALIVE: Duration = Duration::from_secs(10);
+/// The oldest version that is read and followed.
+const OLDEST: u32 = 14;
 
 /// A database, and how to reach it.
 #[derive(Clone)]
@@ -135,7 +137,7 @@ impl Endpoint {
         self.tls.as_ref()
     }
 
-    /// Connects.
+    /// Connects. A server that is too old is refused before it is asked anything.
     pub(super) async fn connect(&self) -> Result<Session> {
         let refused = |error| failed(&error).context(format!("connecting to {self}"));
         let config = self.current()?;
@@ -143,14 +145,34 @@ impl Endpoint {
             Some(tls) => {
                 let tls = MakeRustlsConnect::new((**tls).clone());
                 let (client, connection) = config.connect(tls).await.map_err(refused)?;
+                require_version(connection.parameter("server_version"))?;
                 (client, tokio::spawn(run(connection)))
             }
             None => {
                 let (client, connection) = config.connect(NoTls).await.map_err(refused)?;
+                require_version(connection.parameter("server_version"))?;
                 (client, tokio::spawn(run(connection)))
             }
         };
         Ok(Session { client, connection })
+    }
+}
+
+/// The major version in what a server says of itself when it greets: `15.14 (Debian 15.14-0+deb12u1)`, `17beta1`.
+pub(super) fn major(server_version: &str) -> Option<u32> {
+    let digits = server_version.split(|c: char| !c.is_ascii_digit()).next()?;
+    digits.parse().ok()
+}
+
+/// Refuses a version that is too old. One that is not told, as by a pooler, is taken for new enough.
+fn require_version(server_version: Option<&str>) -> Result<()> {
+    match server_version.and_then(major) {
+        Some(major) if major < OLDEST => {
+            let message = format!("Postgres {major} cannot be followed: version {OLDEST} or later is needed");
+            Err(Error::fatal("unsupported_version", message)
+                .with_remedy("upgrade the database to a version that its makers still maintain"))
+        }
+        Some(_) | None => Ok(()),
     }
 }
 
@@ -450,6 +472,31 @@ mod tests {
         ] {
             assert_eq!(redact(url), shown);
         }
+    }
+
+    #[test]
+    fn a_version_that_is_too_old_is_refused_in_a_sentence() {
+        for (said, refused) in [
+            ("13.22 (Debian 13.22-0+deb11u1)", Some("Postgres 13")),
+            ("13.0", Some("Postgres 13")),
+            ("9.6.24", Some("Postgres 9")),
+            ("14.0", None),
+            ("15.14 (Debian 15.14-0+deb12u1)", None),
+            ("17beta1", None),
+            ("", None),
+            ("unknown", None),
+        ] {
+            match (require_version(Some(said)), refused) {
+                (Ok(()), None) => {}
+                (Err(error), Some(named)) => {
+                    assert_eq!(error.code(), "unsupported_version", "{said}");
+                    assert!(error.to_string().starts_with(named), "{said}: {error}");
+                    assert!(error.remedy().is_some() && !error.is_transient());
+                }
+                (found, _) => panic!("{said}: {found:?}"),
+            }
+        }
+        assert!(require_version(None).is_ok());
     }
 
     #[test]

@@ -61,8 +61,7 @@ pub(super) async fn follow(
     let session = database.stream.connect().await?;
     session
         .execute("set statement_timeout = '60s'; set idle_session_timeout = 0; set lock_timeout = '5s'")
-        .await
-        .or_else(older)?;
+        .await?;
     let facts = slot::facts(&session, database).await?;
     facts.require()?;
     let sql = followed::sql(watched, &database.publication, facts.version);
@@ -110,14 +109,6 @@ pub(super) async fn follow(
         stream,
         _tasks: tasks,
     })
-}
-
-/// Settings that an older version does not know are refused; the version is refused by name right after.
-fn older(error: Error) -> Result<()> {
-    match error.is_transient() {
-        true => Err(error),
-        false => Ok(()),
-    }
 }
 
 /// Where following begins.

@@ -16,9 +16,6 @@ use super::{Database, followed, literal, publication};
 /// How often it is looked at what a new slot waits for, and from when on that is worth telling.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// The oldest version that is followed.
-const OLDEST: u32 = 140_000;
-
 /// A slot's name, when Postgres takes it.
 pub(super) fn name(name: String) -> Result<String> {
     let valid = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
@@ -103,7 +100,7 @@ pub(super) struct Slot {
 
 /// Asks a server.
 pub(super) async fn facts(session: &Session, database: &Database) -> Result<Facts> {
-    // Written so that Postgres 13 and replicas answer, too: they are refused by name.
+    // Written so that replicas answer, too: they are refused by name.
     let sql = format!(
         "select pg_catalog.current_setting('server_version_num'), pg_catalog.current_setting('wal_level'), \
            pg_catalog.pg_is_in_recovery(), (select system_identifier from pg_catalog.pg_control_system()), \
@@ -184,14 +181,6 @@ impl Facts {
 
     /// Refuses a server that cannot be followed.
     pub(super) fn require(&self) -> Result<()> {
-        if self.version < OLDEST {
-            let message = format!(
-                "Postgres {} cannot be followed: version 14 or later is needed",
-                self.version / 10_000
-            );
-            return Err(Error::fatal("unsupported_version", message)
-                .with_remedy("upgrade the database to a version that its makers still maintain"));
-        }
         if self.in_recovery {
             return Err(Error::transient(
                 "stream_is_replica",

@@ -17,7 +17,7 @@ use postgres_protocol::message::frontend;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_postgres::error::SqlState;
 
-use super::connect::{Endpoint, said_by_server};
+use super::connect::{self, Endpoint, said_by_server};
 use super::lsn::Lsn;
 use super::quoted;
 
@@ -216,10 +216,7 @@ impl Wire {
     fn learn(&mut self, name: &str, value: &str) {
         match name {
             "server_encoding" => value.clone_into(&mut self.encoding),
-            "server_version" => {
-                let major = value.split(|c: char| !c.is_ascii_digit()).next();
-                self.version = major.and_then(|major| major.parse().ok()).unwrap_or(0);
-            }
+            "server_version" => self.version = connect::major(value).unwrap_or(0),
             _ => {}
         }
     }

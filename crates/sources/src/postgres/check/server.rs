@@ -9,9 +9,6 @@ use super::managed::Managed;
 use super::{ask, error, json, number, ok, truth, unreadable, warning};
 use crate::postgres::connect::{Endpoint, Session};
 
-/// The oldest version that is followed.
-const OLDEST: u32 = 140_000;
-
 /// Clocks that differ by more are worth telling.
 const CLOCK_DIFFERENCE: Duration = Duration::from_secs(5);
 
@@ -40,7 +37,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Asks a server of any version.
+    /// Asks a server.
     pub(super) async fn ask(session: &Session) -> Result<Server> {
         let roles = Managed::roles();
         let sql = format!(
@@ -91,18 +88,10 @@ fn unix_now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// Whether this version can be followed.
+/// The version; one that cannot be followed is refused when connecting.
 pub(super) fn version(server: &Server, endpoint: &Endpoint) -> Finding {
-    let (subject, major) = (endpoint.to_string(), server.version / 10_000);
-    match server.version < OLDEST {
-        true => error(
-            "unsupported_version",
-            &subject,
-            format!("Postgres {major} cannot be followed: version 14 or later is needed"),
-            "upgrade the database to a version that its makers still maintain",
-        ),
-        false => ok("version", &subject, format!("Postgres {major} can be followed")),
-    }
+    let message = format!("Postgres {} can be followed", server.version / 10_000);
+    ok("version", &endpoint.to_string(), message)
 }
 
 /// Whether rows are read from where changes come from.
@@ -213,7 +202,7 @@ pub(super) fn settings(server: &Server, endpoint: &Endpoint, findings: &mut Vec<
             "keep values in UTF-8, or dump the database and restore it into one with encoding UTF8",
         ));
     }
-    findings.push(clock(server, &subject));
+    findings.push(clock(server.clock, &subject));
 }
 
 /// Whether `synchronous_standby_names` counts a connection of this name.
@@ -222,14 +211,14 @@ fn counts(names: &str, ours: &str) -> bool {
     parts.any(|name| name == "*" || !ours.is_empty() && name.eq_ignore_ascii_case(ours))
 }
 
-fn clock(server: &Server, subject: &str) -> Finding {
-    match server.clock > CLOCK_DIFFERENCE {
+fn clock(difference: Duration, subject: &str) -> Finding {
+    match difference > CLOCK_DIFFERENCE {
         true => warning(
             "clock",
             subject,
             format!(
                 "the server's clock differs from this machine's by {} s: ages and lags that are shown are wrong by that",
-                server.clock.as_secs()
+                difference.as_secs()
             ),
             "let both machines take their time from a time server",
         ),
@@ -311,7 +300,24 @@ pub(super) async fn waits(
 
 #[cfg(test)]
 mod tests {
-    use super::counts;
+    use super::*;
+    use instep_core::Severity;
+
+    #[test]
+    fn clocks_that_differ_are_told() {
+        for (milliseconds, severity) in [
+            (0, Severity::Ok),
+            (4_900, Severity::Ok),
+            (5_100, Severity::Warning),
+            (3_600_000, Severity::Warning),
+        ] {
+            let found = clock(Duration::from_millis(milliseconds), "db");
+            assert_eq!(found.severity, severity, "{milliseconds} ms: {found:?}");
+            let told = found.message.contains(&format!("by {} s", milliseconds / 1_000));
+            let warned = severity == Severity::Warning;
+            assert_eq!((told, found.remedy.is_some()), (warned, warned), "{found:?}");
+        }
+    }
 
     #[test]
     fn names_of_standbys_that_count_us() {

@@ -89,11 +89,9 @@ fn a_position_is_followed_or_refused_by_name() {
 fn servers_that_cannot_be_followed_are_refused_in_a_sentence() {
     for (code, change) in [
         (
-            "unsupported_version",
-            (|facts| facts.version = 130_022) as fn(&mut Facts),
+            "stream_is_replica",
+            (|facts| facts.in_recovery = true) as fn(&mut Facts),
         ),
-        ("unsupported_version", |facts| facts.version = 90_624),
-        ("stream_is_replica", |facts| facts.in_recovery = true),
         ("wal_level", |facts| facts.wal_level = "replica".into()),
     ] {
         let mut facts = facts();

@@ -34,7 +34,12 @@ impl Certificates {
             "req {key} -keyout server.key -out server.csr -subj /CN=localhost"
         )) && run(
             "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -sha384 -extfile names -out server.pem",
-        );
+        ) && ["ca.pem", "stranger.pem"].into_iter().zip(["ca.key", "x.key"]).all(|(authority, signs)| {
+            run(&format!("req {key} -keyout s-{signs} -out s.csr -subj /CN=s"))
+                && run(&format!(
+                    "x509 -req -in s.csr -CA {authority} -CAkey {signs} -CAcreateserial -days 2 -extfile names -out s-{authority}"
+                ))
+        });
         made.then_some(Certificates { folder })
     }
 
@@ -132,11 +137,11 @@ async fn encrypted_connections() {
         .maintenance()
         .execute("create role s login replication password 'secret'");
     server.set_network_access("host all all 127.0.0.1/32 scram-sha-256\n");
-    assert!(
-        connect(&url("127.0.0.1", "sslmode=prefer"), Some("secret"), None)
-            .await
-            .is_ok()
-    );
+    for mode in ["prefer", "allow"] {
+        let url = url("127.0.0.1", &format!("sslmode={mode}"));
+        let connected = connect(&url, Some("secret"), None).await;
+        assert!(connected.is_ok(), "{mode}");
+    }
     let error = refused(connect(&url("127.0.0.1", "sslmode=require"), Some("secret"), None).await);
     assert_eq!(error.code(), "no_tls", "{error}");
 
@@ -148,6 +153,7 @@ async fn encrypted_connections() {
     for (host, rest, root, lets_in) in [
         ("127.0.0.1", "sslmode=disable", None, false),
         ("127.0.0.1", "", None, true),
+        ("127.0.0.1", "sslmode=allow", None, true),
         ("127.0.0.1", "sslmode=require&channel_binding=require", None, true),
         ("127.0.0.1", "sslmode=require&channel_binding=disable", None, true),
         (
@@ -179,6 +185,70 @@ async fn encrypted_connections() {
     }
     let wrong = refused(connect(&url("localhost", "sslmode=require"), Some("wrong"), None).await);
     assert_eq!(wrong.code(), "authentication_failed", "{wrong}");
+}
+
+/// A server that knows its clients by their certificates, for the stream and for sessions that read.
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_with_a_certificate() {
+    if postgres::or_skip("clients_with_a_certificate").is_none() {
+        return;
+    }
+    let Some(certificates) = Certificates::new() else {
+        eprintln!("SKIPPED clients_with_a_certificate: openssl is missing");
+        return;
+    };
+    let server = Server::start(&[]);
+    server.maintenance().execute("create role s login replication");
+    for (name, from) in [
+        ("server.crt", "server.pem"),
+        ("server.key", "server.key"),
+        ("ca.crt", "ca.pem"),
+    ] {
+        server.put(name, &certificates.text(from));
+    }
+    server.set(&[("ssl_ca_file", "ca.crt"), ("ssl", "on")]);
+    server.set_network_access("hostssl all all 127.0.0.1/32 cert\n");
+    let url = |certificate: &str, key: &str| {
+        let (certificate, key) = (certificates.path(certificate), certificates.path(key));
+        format!(
+            "postgres://s@localhost:{}/postgres?sslmode=verify-full&sslrootcert={}&sslcert={}&sslkey={}",
+            server.port(),
+            certificates.path("ca.pem").display(),
+            certificate.display(),
+            key.display()
+        )
+    };
+    let own = url("s-ca.pem", "s-ca.key");
+    let mut wire = connect(&own, None, None).await.unwrap();
+    let name = "select client_dn from pg_stat_ssl where pid = pg_backend_pid()";
+    assert_eq!(wire.query(name).await.unwrap(), [[Some("/CN=s".to_owned())]]);
+    let session = Endpoint::parse(&own, None, None)
+        .unwrap()
+        .connect()
+        .await
+        .unwrap();
+    assert_eq!(session.query(name).await.unwrap()[0].text(0).unwrap(), "/CN=s");
+
+    // Somebody else's, none, and one that does not belong to its key.
+    let none = format!(
+        "postgres://s@localhost:{}/postgres?sslmode=require",
+        server.port()
+    );
+    for refused_url in [url("s-stranger.pem", "s-x.key"), none] {
+        let error = refused(connect(&refused_url, None, None).await);
+        assert!(error.is_transient(), "{error}");
+        let session = Endpoint::parse(&refused_url, None, None).unwrap().connect().await;
+        assert!(session.err().unwrap().is_transient());
+    }
+    for (certificate, key) in [
+        ("s-ca.pem", "s-x.key"),
+        ("missing.pem", "s-ca.key"),
+        ("s-ca.pem", "ca.pem"),
+    ] {
+        let error = Endpoint::parse(&url(certificate, key), None, None).err().unwrap();
+        assert_eq!(error.code(), "bad_certificate", "{certificate} {key}: {error}");
+        assert!(error.remedy().is_some());
+    }
 }
 
 /// Of several hosts the primary is taken, wherever it stands in the list.
