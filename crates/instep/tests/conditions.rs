@@ -225,7 +225,7 @@ fn rows_enter_and_leave(shop: &Shop) {
     );
     becomes(&served, "the first load", "/note/_doc/2", None);
     let sets = served.status(None)["sets"].clone();
-    assert_eq!(sets[0]["dead_letters"], 1, "{sets}");
+    assert_eq!(sets[0]["counts"]["dead_letters"], 1, "{sets}");
     (shop.execute)("update car set note = '9' where id = 2");
     becomes(
         &served,
@@ -273,7 +273,7 @@ fn expressions_are_refused_by_name(shop: &Shop) {
         let at = text.lines().position(|known| known == line).unwrap() + 1;
         let told = shop
             .product
-            .refused(&["--config", "bad.toml", "sync", "--once"], 2);
+            .refused(&["sync", "--once", "--config", "bad.toml"], 2);
         assert!(
             told.contains(&format!("bad.toml:{at}:")) && told.contains(said),
             "{line}: {told}"

@@ -1,6 +1,6 @@
 //! A collection, compiled for building: which columns each node's fetch returns and where each is found in a row.
 
-use instep_core::{Collection, Content, Error, Field, Node, NodeId, ReadersRule, Result};
+use instep_core::{Collection, Content, Error, Expression, Field, Node, NodeId, ReadersRule, Result};
 
 /// A collection and the fetches that build it.
 #[derive(Debug)]
@@ -49,6 +49,8 @@ pub(crate) enum SlotContent {
         at: usize,
         kind: instep_core::FieldType,
         array: bool,
+        /// It is an expression, which a row may fail.
+        computed: bool,
     },
     Json {
         at: usize,
@@ -218,6 +220,7 @@ impl Columns {
                 at: self.at(from, column),
                 kind: kind.clone(),
                 array: *array,
+                computed: Expression::of_column(column).is_some(),
             },
             Content::Json { column, fields } => SlotContent::Json {
                 at: self.at(from, column),

@@ -38,7 +38,16 @@ fn content(slot: &Slot, rows: &Loaded, row: &[Value], at: u32, out: &mut Vec<u8>
             at: column,
             kind,
             array,
+            computed,
         } => {
+            if *computed && matches!(row[*column], Value::Bytes(_)) {
+                let message = format!(
+                    "field `{}`: its expression cannot be computed for the row",
+                    slot.path
+                );
+                return Err(Error::poison("uncomputed", message)
+                    .with_remedy("mend the row, or an expression that takes every row"));
+            }
             column_value(&row[*column], kind, *array, out).map_err(|misfit| rejected(&slot.path, misfit))?;
             Ok(true)
         }
