@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::change::Position;
 use crate::collection::NodeId;
+use crate::dead::{DeadFilter, DeadLetter, DeadReason};
 use crate::error::Result;
 use crate::index_set::{SetState, SetStatus};
 use crate::key::{DocKey, Key, RowKey};
@@ -298,6 +299,27 @@ pub trait ChangeLog: Send + Sync {
 
     /// The known trouble of these documents, in their order.
     async fn trouble_of(&self, set: &SetName, keys: &[DocKey]) -> Result<Vec<Option<Trouble>>>;
+
+    /// The dead letters of a set that are meant, by collection and document, after the given one.
+    async fn dead_letters(
+        &self,
+        set: &SetName,
+        wanted: &DeadFilter,
+        after: Option<&DocKey>,
+        n: usize,
+    ) -> Result<Vec<DeadLetter>>;
+
+    /// How many dead letters a set has for each reason, the most frequent first.
+    async fn dead_reasons(&self, set: &SetName) -> Result<Vec<DeadReason>>;
+
+    /// Takes dead letters off the list of a set; returns how many there were of these. The touch behind one counts as
+    /// `superseded` when the log holds a later touch of the document, else as `deleted`: the document is not in the engine.
+    /// The next touch of the document tries again. Any process may do it, beside the set's owner.
+    async fn discard(&self, set: &SetName, keys: &[DocKey]) -> Result<u64>;
+
+    /// The rows that a set's document is on record to have been built from, in any order: those of tables whose former
+    /// values the source does not bring. Empty also where nothing was recorded.
+    async fn reads_of(&self, set: &SetName, key: &DocKey) -> Result<Vec<RowKey>>;
 
     /// Changes a set's state. Halting keeps everything; following resumes where it stopped.
     async fn set_state(&self, set: &SetName, state: &SetState) -> Result<()>;

@@ -74,6 +74,14 @@ enum Command {
     },
     /// Say how far each index set is, and what became of every change.
     Status(Configured),
+    /// Documents that cannot be indexed: look at them, try them again, take them off the list.
+    ///
+    /// A dead letter holds nothing up, and is tried again when any row it was built from changes. All of it works beside
+    /// a running server, too.
+    Dead {
+        #[command(subcommand)]
+        what: command::dead::Dead,
+    },
     /// Compare database and index, document by document, in both directions.
     Verify {
         #[command(flatten)]
@@ -173,6 +181,7 @@ async fn carry_out(command: Command, output: &Output) -> instep_core::Result<Exi
             command::rescan::rescan(&configured.config, &source, output).await
         }
         Command::Status(configured) => command::status::status(&configured.config, output).await,
+        Command::Dead { what } => command::dead::run(what, output).await,
         Command::Verify {
             configured,
             repair,

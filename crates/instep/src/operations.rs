@@ -109,6 +109,12 @@ pub(crate) async fn status(log: &SignalledLog, active: &SetName, sources: &[Sour
         troubles.extend(of_set.into_iter().map(|trouble| (set.set.clone(), trouble)));
     }
     let mut status = shown(&sets, &troubles, active);
+    for (set, shown) in sets
+        .iter()
+        .zip(status["sets"].as_array_mut().into_iter().flatten())
+    {
+        shown["dead_reasons"] = json!(log.dead_reasons(&set.set).await?);
+    }
     let mut halted = Vec::new();
     let mut shown = Vec::new();
     for source in sources {

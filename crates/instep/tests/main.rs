@@ -4,6 +4,7 @@
 
 mod clients;
 mod commands;
+mod dead;
 mod demo;
 mod faults;
 mod postgres;

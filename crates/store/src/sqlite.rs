@@ -6,6 +6,7 @@
 //! Left to others: what is in flight (the owner's memory), and when to forget, retry or scan.
 
 mod append;
+mod dead;
 mod failure;
 mod file;
 mod number;
@@ -23,8 +24,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use instep_core::{
-    Appended, ChangeLog, CollectionName, DocKey, FanOut, Owned, Position, Result, Scan, Seq, SetName,
-    SetState, SetStatus, Settlement, SourceName, Taken, Touch, Trouble,
+    Appended, ChangeLog, CollectionName, DeadFilter, DeadLetter, DeadReason, DocKey, FanOut, Owned, Position,
+    Result, RowKey, Scan, Seq, SetName, SetState, SetStatus, Settlement, SourceName, Taken, Touch, Trouble,
 };
 
 use thread::{Desk, Thread};
@@ -133,7 +134,7 @@ impl ChangeLog for SqliteLog {
 
     async fn settle(&self, set: &Owned, done: &Settlement) -> Result<Appended> {
         let (set, done) = (set.clone(), done.clone());
-        let write = move |desk: &mut Desk| settle::settle(&desk.conn, &set, &done);
+        let write = move |desk: &mut Desk| settle::settle(&desk.conn, desk.tickets.now_ms(), &set, &done);
         self.writer.call(write).await
     }
 
@@ -169,6 +170,36 @@ impl ChangeLog for SqliteLog {
     async fn trouble_of(&self, set: &SetName, keys: &[DocKey]) -> Result<Vec<Option<Trouble>>> {
         let (set, keys) = (set.clone(), keys.to_vec());
         let read = move |desk: &mut Desk| read::trouble_of(&desk.conn, &set, &keys);
+        self.reader.call(read).await
+    }
+
+    async fn dead_letters(
+        &self,
+        set: &SetName,
+        wanted: &DeadFilter,
+        after: Option<&DocKey>,
+        n: usize,
+    ) -> Result<Vec<DeadLetter>> {
+        let (set, wanted, after) = (set.clone(), wanted.clone(), after.cloned());
+        let read = move |desk: &mut Desk| dead::dead_letters(&desk.conn, &set, &wanted, after.as_ref(), n);
+        self.reader.call(read).await
+    }
+
+    async fn dead_reasons(&self, set: &SetName) -> Result<Vec<DeadReason>> {
+        let set = set.clone();
+        let read = move |desk: &mut Desk| dead::reasons(&desk.conn, &set);
+        self.reader.call(read).await
+    }
+
+    async fn discard(&self, set: &SetName, keys: &[DocKey]) -> Result<u64> {
+        let (set, keys) = (set.clone(), keys.to_vec());
+        let write = move |desk: &mut Desk| dead::discard(&desk.conn, &set, &keys);
+        self.writer.call(write).await
+    }
+
+    async fn reads_of(&self, set: &SetName, key: &DocKey) -> Result<Vec<RowKey>> {
+        let (set, key) = (set.clone(), key.clone());
+        let read = move |desk: &mut Desk| reads::of(&desk.conn, &set, &key);
         self.reader.call(read).await
     }
 

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use instep_core::{
-    Appended, ChangeLog, CollectionName, DocKey, FanOut, Owned, Position, Result, Scan, Seq, SetName,
-    SetState, SetStatus, Settlement, SourceName, Taken, Touch, Trouble,
+    Appended, ChangeLog, CollectionName, DeadFilter, DeadLetter, DeadReason, DocKey, FanOut, Owned, Position,
+    Result, RowKey, Scan, Seq, SetName, SetState, SetStatus, Settlement, SourceName, Taken, Touch, Trouble,
 };
 
 use crate::clock::now_us;
@@ -118,6 +118,28 @@ impl ChangeLog for Recorded {
 
     async fn trouble_of(&self, set: &SetName, keys: &[DocKey]) -> Result<Vec<Option<Trouble>>> {
         self.log.trouble_of(set, keys).await
+    }
+
+    async fn dead_letters(
+        &self,
+        set: &SetName,
+        wanted: &DeadFilter,
+        after: Option<&DocKey>,
+        n: usize,
+    ) -> Result<Vec<DeadLetter>> {
+        self.log.dead_letters(set, wanted, after, n).await
+    }
+
+    async fn dead_reasons(&self, set: &SetName) -> Result<Vec<DeadReason>> {
+        self.log.dead_reasons(set).await
+    }
+
+    async fn discard(&self, set: &SetName, keys: &[DocKey]) -> Result<u64> {
+        self.log.discard(set, keys).await
+    }
+
+    async fn reads_of(&self, set: &SetName, key: &DocKey) -> Result<Vec<RowKey>> {
+        self.log.reads_of(set, key).await
     }
 
     async fn set_state(&self, set: &SetName, state: &SetState) -> Result<()> {

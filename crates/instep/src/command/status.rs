@@ -118,6 +118,7 @@ pub(crate) fn table(status: &Value) -> String {
                 scan["done"]
             ));
         }
+        notes.extend(dead_note(set));
         if set["configured"] == false {
             notes.push(format!(
                 "set {} is not in the configuration: nobody works on it, and it holds the change log back; define it again",
@@ -200,6 +201,26 @@ pub(crate) fn table(status: &Value) -> String {
         text.push('\n');
     }
     text
+}
+
+/// How many dead letters a set has, by reason.
+fn dead_note(set: &Value) -> Option<String> {
+    let reasons = set["dead_reasons"].as_array()?;
+    let counted = |reason: &Value| {
+        format!(
+            "{} {}",
+            reason["count"],
+            reason["code"].as_str().unwrap_or_default()
+        )
+    };
+    let counted: Vec<String> = reasons.iter().map(counted).collect();
+    (!counted.is_empty()).then(|| {
+        format!(
+            "dead letters in set {}: {}\n    next: instep dead list",
+            set["set"].as_str().unwrap_or_default(),
+            counted.join(", ")
+        )
+    })
 }
 
 /// A table without the blanks at the ends of its lines.

@@ -6,7 +6,7 @@ mod documents;
 mod faults;
 mod first;
 mod former;
-mod stage;
+pub mod stage;
 mod tate;
 mod told;
 mod world;

@@ -92,7 +92,8 @@ fn collect(mut rows: rusqlite::Rows<'_>) -> Done<Vec<Trouble>> {
     Ok(found)
 }
 
-fn trouble(row: &Row<'_>) -> Done<Trouble> {
+/// A trouble in the first columns of a row, in the order of [`TROUBLE`].
+pub(super) fn trouble(row: &Row<'_>) -> Done<Trouble> {
     let doc: String = row.get(1)?;
     Ok(Trouble {
         key: DocKey {

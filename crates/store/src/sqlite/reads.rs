@@ -299,6 +299,32 @@ fn new_place(conn: &Connection, set: &SetName, collection: &CollectionName) -> D
     Ok(conn.last_insert_rowid())
 }
 
+/// What a document of a set recorded.
+pub(super) fn of(conn: &Connection, set: &SetName, key: &DocKey) -> Done<Vec<RowKey>> {
+    let Some(place) = place(conn, set, &key.collection)? else {
+        return Ok(Vec::new());
+    };
+    let rows: Option<String> = conn
+        .prepare_cached("select rows from read_doc where place = ?1 and doc = ?2")?
+        .query_row(params![place, key.id.as_str()], |row| row.get(0))
+        .optional()?;
+    let Some(rows) = rows else { return Ok(Vec::new()) };
+    let mut found = Vec::new();
+    for (table, stored) in Rows::from_text(&rows)?.iter() {
+        let name: String = conn
+            .prepare_cached("select name from read_table where id = ?1")?
+            .query_row([table], |row| row.get(0))?;
+        let key = stored
+            .key()
+            .ok_or_else(|| corrupt("a row's key in the state file cannot be read"))?;
+        found.push(RowKey {
+            table: name.into(),
+            key,
+        });
+    }
+    Ok(found)
+}
+
 /// What a set recorded is no longer looked up, except of these collections.
 pub(super) fn keep_only(
     conn: &Connection,
