@@ -14,6 +14,7 @@ pub mod engine;
 pub mod error;
 pub mod field;
 pub mod index_set;
+pub mod journal;
 pub mod key;
 pub mod log;
 pub mod mapping;
@@ -34,6 +35,7 @@ pub use engine::{Applied, Capabilities, Cursor, Engine, Ensured, Search, Setting
 pub use error::{Error, Fault, Result, ResultExt};
 pub use field::FieldType;
 pub use index_set::{Counts, SetState, SetStatus};
+pub use journal::{Event, Happened, Landed, TouchedBy, Trace};
 pub use key::{DocId, DocKey, Key, RowKey};
 pub use log::{
     Appended, ChangeLog, Entry, Epoch, FanOut, Outcome, Owned, Reads, Scan, Seq, Settlement, Side, Taken,

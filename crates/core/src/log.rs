@@ -17,6 +17,7 @@ use crate::collection::NodeId;
 use crate::dead::{DeadFilter, DeadLetter, DeadReason};
 use crate::error::Result;
 use crate::index_set::{SetState, SetStatus};
+use crate::journal::{Landed, Trace};
 use crate::key::{DocKey, Key, RowKey};
 use crate::name::{CollectionName, SetName, SourceName};
 use crate::value::Value;
@@ -233,6 +234,8 @@ pub struct Settlement {
     /// document that is named twice, the last counts. Documents that read nothing of the kind, and had nothing recorded,
     /// need not be named.
     pub reads: Vec<Reads>,
+    /// Builds that ended, for the journal.
+    pub landed: Vec<Landed>,
 }
 
 /// The durable state of all sets. One implementation per kind of store.
@@ -316,6 +319,15 @@ pub trait ChangeLog: Send + Sync {
     /// `superseded` when the log holds a later touch of the document, else as `deleted`: the document is not in the engine.
     /// The next touch of the document tries again. Any process may do it, beside the set's owner.
     async fn discard(&self, set: &SetName, keys: &[DocKey]) -> Result<u64>;
+
+    /// The number of the document's entry, while the log holds one: a set whose position is below has still to build it.
+    async fn entry_of(&self, key: &DocKey) -> Result<Option<Seq>>;
+
+    /// What happened to a document lately: the last `n` events.
+    async fn trace(&self, key: &DocKey, n: usize) -> Result<Trace>;
+
+    /// Documents that are on record to have been built from a row, in any set, up to `n`, in order.
+    async fn readers_of(&self, row: &RowKey, n: usize) -> Result<Vec<DocKey>>;
 
     /// The rows that a set's document is on record to have been built from, in any order: those of tables whose former
     /// values the source does not bring. Empty also where nothing was recorded.

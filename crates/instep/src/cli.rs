@@ -82,6 +82,23 @@ enum Command {
         #[command(subcommand)]
         what: command::dead::Dead,
     },
+    /// Say why a document is what it is or is not there, or which documents a change touches.
+    Explain {
+        #[command(subcommand)]
+        what: Explain,
+    },
+    /// Say what happened to one document lately, from the journal: touches, builds, what became of each.
+    Trace {
+        #[command(flatten)]
+        configured: Configured,
+        /// The collection.
+        collection: String,
+        /// The document's key: its `_id`.
+        key: String,
+        /// The last so many events.
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        limit: usize,
+    },
     /// Compare database and index, document by document, in both directions.
     Verify {
         #[command(flatten)]
@@ -103,6 +120,37 @@ enum Command {
     Config {
         #[command(subcommand)]
         what: ConfigCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Explain {
+    /// The rows a document comes from, the SQL that reads them, what each index set holds of it, and why that differs.
+    Doc {
+        #[command(flatten)]
+        configured: Configured,
+        /// The collection.
+        collection: String,
+        /// The document's key: its `_id`.
+        key: String,
+        /// Only in this index set.
+        #[arg(long, value_name = "NAME")]
+        set: Option<String>,
+        /// Show the values of the rows, and the documents.
+        #[arg(long)]
+        values: bool,
+    },
+    /// The documents that a change of one row touches, and through which joins.
+    Change {
+        #[command(flatten)]
+        configured: Configured,
+        /// The table, with or without its schema.
+        table: String,
+        /// The row's primary key; of several columns, with commas between them.
+        key: String,
+        /// The source, where several have such a table.
+        #[arg(long, value_name = "NAME")]
+        source: Option<String>,
     },
 }
 
@@ -182,6 +230,39 @@ async fn carry_out(command: Command, output: &Output) -> instep_core::Result<Exi
         }
         Command::Status(configured) => command::status::status(&configured.config, output).await,
         Command::Dead { what } => command::dead::run(what, output).await,
+        Command::Explain {
+            what:
+                Explain::Doc {
+                    configured,
+                    collection,
+                    key,
+                    set,
+                    values,
+                },
+        } => {
+            let wanted = command::explain::Wanted {
+                collection,
+                key,
+                set,
+                values,
+            };
+            command::explain::doc(&configured.config, wanted, output).await
+        }
+        Command::Explain {
+            what:
+                Explain::Change {
+                    configured,
+                    table,
+                    key,
+                    source,
+                },
+        } => command::explain::change(&configured.config, &table, &key, source.as_deref(), output).await,
+        Command::Trace {
+            configured,
+            collection,
+            key,
+            limit,
+        } => command::trace::trace(&configured.config, &collection, &key, limit, output).await,
         Command::Verify {
             configured,
             repair,

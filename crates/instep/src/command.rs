@@ -2,15 +2,17 @@
 
 pub(crate) mod dead;
 pub(crate) mod demo;
+pub(crate) mod explain;
 pub(crate) mod inspect;
 pub(crate) mod rescan;
 pub(crate) mod serve;
 pub(crate) mod status;
+pub(crate) mod trace;
 pub(crate) mod verify;
 
 use std::path::Path;
 
-use instep_core::{CollectionName, Error, Result, SetName};
+use instep_core::{CollectionName, DocId, Error, Result, SetName};
 
 use crate::config::Config;
 
@@ -68,6 +70,16 @@ pub(crate) fn collection(config: &Config, wanted: &str) -> Result<CollectionName
             &all,
         )),
     }
+}
+
+/// The id of a document, as a person names it.
+pub(crate) fn document_id(key: &str) -> Result<DocId> {
+    DocId::parse(key).map_err(|error| {
+        Error::invalid(
+            "bad_id",
+            format!("a document has no such key: {}", error.message()),
+        )
+    })
 }
 
 /// A name that is not there, with those that are.

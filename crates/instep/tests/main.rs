@@ -13,3 +13,4 @@ mod search;
 mod sets;
 mod support;
 mod tate;
+mod why;

@@ -9,6 +9,7 @@ mod append;
 mod dead;
 mod failure;
 mod file;
+mod journal;
 mod number;
 mod read;
 mod reads;
@@ -25,7 +26,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use instep_core::{
     Appended, ChangeLog, CollectionName, DeadFilter, DeadLetter, DeadReason, DocKey, FanOut, Owned, Position,
-    Result, RowKey, Scan, Seq, SetName, SetState, SetStatus, Settlement, SourceName, Taken, Touch, Trouble,
+    Result, RowKey, Scan, Seq, SetName, SetState, SetStatus, Settlement, SourceName, Taken, Touch, Trace,
+    Trouble,
 };
 
 use thread::{Desk, Thread};
@@ -99,7 +101,15 @@ impl ChangeLog for SqliteLog {
         touches: &[Touch],
     ) -> Result<Appended> {
         let (source, upto, touches) = (source.clone(), upto.cloned(), touches.to_vec());
-        let write = move |desk: &mut Desk| append::append(&desk.conn, &source, upto.as_ref(), &touches);
+        let write = move |desk: &mut Desk| {
+            append::append(
+                &desk.conn,
+                desk.tickets.now_ms(),
+                &source,
+                upto.as_ref(),
+                &touches,
+            )
+        };
         self.writer.call(write).await
     }
 
@@ -110,7 +120,9 @@ impl ChangeLog for SqliteLog {
 
     async fn expanded(&self, id: u64, left: Option<&FanOut>, touches: &[Touch]) -> Result<Appended> {
         let (left, touches) = (left.cloned(), touches.to_vec());
-        let write = move |desk: &mut Desk| append::expanded(&desk.conn, id, left.as_ref(), &touches);
+        let write = move |desk: &mut Desk| {
+            append::expanded(&desk.conn, desk.tickets.now_ms(), id, left.as_ref(), &touches)
+        };
         self.writer.call(write).await
     }
 
@@ -193,8 +205,26 @@ impl ChangeLog for SqliteLog {
 
     async fn discard(&self, set: &SetName, keys: &[DocKey]) -> Result<u64> {
         let (set, keys) = (set.clone(), keys.to_vec());
-        let write = move |desk: &mut Desk| dead::discard(&desk.conn, &set, &keys);
+        let write = move |desk: &mut Desk| dead::discard(&desk.conn, desk.tickets.now_ms(), &set, &keys);
         self.writer.call(write).await
+    }
+
+    async fn entry_of(&self, key: &DocKey) -> Result<Option<Seq>> {
+        let key = key.clone();
+        let read = move |desk: &mut Desk| read::entry_of(&desk.conn, &key);
+        self.reader.call(read).await
+    }
+
+    async fn trace(&self, key: &DocKey, n: usize) -> Result<Trace> {
+        let key = key.clone();
+        let read = move |desk: &mut Desk| journal::trace(&desk.conn, &key, n);
+        self.reader.call(read).await
+    }
+
+    async fn readers_of(&self, row: &RowKey, n: usize) -> Result<Vec<DocKey>> {
+        let row = row.clone();
+        let read = move |desk: &mut Desk| reads::readers_of(&desk.conn, &row, n);
+        self.reader.call(read).await
     }
 
     async fn reads_of(&self, set: &SetName, key: &DocKey) -> Result<Vec<RowKey>> {

@@ -4,6 +4,7 @@
 
 mod dead;
 mod files;
+mod journal;
 mod kill;
 mod reads;
 mod speed;

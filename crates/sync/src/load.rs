@@ -63,6 +63,11 @@ impl Loaded {
         &self.nodes[0].rows
     }
 
+    /// All rows of a node, in no particular order.
+    pub(crate) fn rows(&self, node: NodeId) -> &Rows {
+        &self.nodes[node].rows
+    }
+
     /// A row of a node.
     pub(crate) fn row(&self, node: NodeId, at: u32) -> &[Value] {
         self.nodes[node].rows.row(at as usize)

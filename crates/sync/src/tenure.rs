@@ -598,6 +598,7 @@ impl<'a> Tenure<'a> {
             if let Some(outcome) = outcome_of(&landing) {
                 *counts.entry(outcome).or_default() += 1;
             }
+            self.flight.note(&job, batch.route.ticket, &landing);
             self.flight.land(job, landing);
         }
         for (outcome, n) in counts {

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::check;
 use crate::cli::Configured;
-use crate::command::{collection, configuration, moment, sets, word};
+use crate::command::{collection, configuration, document_id, moment, sets, word};
 use crate::config::Config;
 use crate::output::Output;
 use crate::wiring::{Access, Parts, now_ms};
@@ -196,7 +196,7 @@ impl Letters {
         let document = match (named(&chosen.of)?, &chosen.key) {
             (Some(collection), Some(key)) => Some(DocKey {
                 collection,
-                id: id(key)?,
+                id: document_id(key)?,
             }),
             (Some(_), None) | (None, _) => None,
         };
@@ -489,15 +489,6 @@ fn next_step(key: &DocKey) -> String {
 
 fn document_json(key: &DocKey) -> Value {
     json!({ "collection": key.collection, "key": key.id.as_str() })
-}
-
-fn id(key: &str) -> Result<DocId> {
-    DocId::parse(key).map_err(|error| {
-        Error::invalid(
-            "bad_id",
-            format!("a document has no such key: {}", error.message()),
-        )
-    })
 }
 
 fn now() -> i64 {

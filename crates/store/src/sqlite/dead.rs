@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::failure::Done;
 use super::number::{from_db, limit, to_db};
-use super::{read, sets, settle};
+use super::{journal, read, sets, settle};
 
 /// The dead letters of a set that are meant, by collection and document, after the given one.
 pub(super) fn dead_letters(
@@ -62,13 +62,14 @@ pub(super) fn reasons(conn: &Connection, set: &SetName) -> Done<Vec<DeadReason>>
     Ok(reasons.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Takes these documents off the list, as far as they are dead letters. Returns how many were.
-pub(super) fn discard(conn: &Connection, set: &SetName, keys: &[DocKey]) -> Done<u64> {
+/// Takes these documents off the list, as far as they are dead letters. Returns how many were. `now_ms`: the time.
+pub(super) fn discard(conn: &Connection, now_ms: u64, set: &SetName, keys: &[DocKey]) -> Done<u64> {
     sets::must_exist(conn, set)?;
     let position: i64 = conn
         .prepare_cached("select position from index_set where name = ?1")?
         .query_row([set.as_str()], |row| row.get(0))?;
-    let (mut discarded, mut deleted, mut superseded) = (0, 0, 0);
+    let (mut deleted, mut superseded) = (0, 0);
+    let mut discarded = Vec::new();
     for key in keys {
         let seq: Option<i64> = conn
             .prepare_cached(
@@ -80,7 +81,7 @@ pub(super) fn discard(conn: &Connection, set: &SetName, keys: &[DocKey]) -> Done
             })
             .optional()?;
         let Some(seq) = seq else { continue };
-        discarded += 1;
+        discarded.push(key);
         if seq == 0 || seq > position {
             continue;
         }
@@ -93,5 +94,6 @@ pub(super) fn discard(conn: &Connection, set: &SetName, keys: &[DocKey]) -> Done
         "update index_set set deleted = deleted + ?2, superseded = superseded + ?3 where name = ?1",
     )?
     .execute(params![set.as_str(), to_db(deleted), to_db(superseded)])?;
-    Ok(discarded)
+    journal::discarded(conn, now_ms, set, &discarded)?;
+    Ok(discarded.len() as u64)
 }

@@ -108,6 +108,15 @@ pub(super) fn trouble(row: &Row<'_>) -> Done<Trouble> {
     })
 }
 
+/// The number of a document's entry.
+pub(super) fn entry_of(conn: &Connection, key: &DocKey) -> Done<Option<Seq>> {
+    let seq = conn
+        .prepare_cached("select seq from change_log where collection = ?1 and doc = ?2")?
+        .query_row([key.collection.as_str(), key.id.as_str()], |row| row.get(0))
+        .optional()?;
+    Ok(seq.map(from_db).map(Seq))
+}
+
 /// The last number drawn.
 pub(super) fn head(conn: &Connection) -> Done<Seq> {
     let head = conn

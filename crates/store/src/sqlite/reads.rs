@@ -14,7 +14,7 @@ use instep_core::{CollectionName, DocKey, Reads, RowKey, SetName, TableName, Tou
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::failure::{Done, corrupt};
-use super::number::{from_db, to_db};
+use super::number::{from_db, limit, to_db};
 use super::row_key::Stored;
 use super::sets;
 
@@ -297,6 +297,25 @@ fn new_place(conn: &Connection, set: &SetName, collection: &CollectionName) -> D
     conn.prepare_cached("insert into read_place (set_name, collection) values (?1, ?2)")?
         .execute([set.as_str(), collection.as_str()])?;
     Ok(conn.last_insert_rowid())
+}
+
+/// The documents that recorded a row, in any set.
+pub(super) fn readers_of(conn: &Connection, row: &RowKey, n: usize) -> Done<Vec<DocKey>> {
+    let mut readers = conn.prepare_cached(
+        "select distinct read_place.collection, read_doc.doc
+         from read_table join read_row on read_row.tbl = read_table.id
+             join read_doc on read_doc.id = read_row.doc join read_place on read_place.id = read_doc.place
+         where read_table.name = ?1 and read_row.key = ?2 and not read_place.gone order by 1, 2 limit ?3",
+    )?;
+    let mut rows = readers.query(params![row.table.as_str(), Stored::of(&row.key), limit(n)])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(DocKey {
+            collection: row.get::<_, String>(0)?.into(),
+            id: sets::doc_id(&row.get::<_, String>(1)?)?,
+        });
+    }
+    Ok(found)
 }
 
 /// What a document of a set recorded.

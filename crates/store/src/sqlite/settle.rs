@@ -22,7 +22,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::failure::{Done, Failure};
 use super::number::{from_db, to_db};
-use super::{append, reads, scans, sets};
+use super::{append, journal, reads, scans, sets};
 
 /// What a settlement adds to a set's counters.
 #[derive(Default)]
@@ -102,12 +102,13 @@ pub(super) fn settle(conn: &Connection, now_ms: u64, owned: &Owned, done: &Settl
         to_db(done.scanned),
         digest
     ])?;
+    journal::landed(conn, now_ms, set, &done.landed)?;
     if done.reads.is_empty() {
         return Ok(nothing_touched(head));
     }
     // Last of all: the numbers that are drawn now belong to no settlement before the next.
     let again = reads::record(conn, set, &done.reads)?;
-    append::touch_again(conn, again)
+    append::touch_again(conn, now_ms, again)
 }
 
 fn nothing_touched(head: u64) -> Appended {
@@ -374,6 +375,8 @@ fn digest(done: &Settlement) -> i64 {
         scans,
         scanned,
         reads,
+        // What is told of the work is no part of it.
+        landed: _,
     } = done;
     (number, position, passed, healed, scanned, reads).hash(&mut hasher);
     for trouble in troubles {

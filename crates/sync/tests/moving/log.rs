@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use instep_core::{
     Appended, ChangeLog, CollectionName, DeadFilter, DeadLetter, DeadReason, DocKey, Error, FanOut, Owned,
     Position, Result, RowKey, Scan, Seq, SetName, SetState, SetStatus, Settlement, SourceName, Taken, Touch,
-    Trouble,
+    Trace, Trouble,
 };
 use instep_store::SqliteLog;
 
@@ -133,6 +133,18 @@ impl ChangeLog for Checked {
 
     async fn discard(&self, set: &SetName, keys: &[DocKey]) -> Result<u64> {
         self.log.discard(set, keys).await
+    }
+
+    async fn entry_of(&self, key: &DocKey) -> Result<Option<Seq>> {
+        self.log.entry_of(key).await
+    }
+
+    async fn trace(&self, key: &DocKey, n: usize) -> Result<Trace> {
+        self.log.trace(key, n).await
+    }
+
+    async fn readers_of(&self, row: &RowKey, n: usize) -> Result<Vec<DocKey>> {
+        self.log.readers_of(row, n).await
     }
 
     async fn reads_of(&self, set: &SetName, key: &DocKey) -> Result<Vec<RowKey>> {
