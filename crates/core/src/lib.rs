@@ -19,6 +19,7 @@ pub mod key;
 pub mod log;
 pub mod mapping;
 pub mod name;
+pub mod pause;
 pub mod policy;
 pub mod query;
 pub mod request;
@@ -43,6 +44,7 @@ pub use log::{
 };
 pub use mapping::{Mapping, Resolved};
 pub use name::{ClusterName, CollectionName, IndexName, Language, SetName, SourceName, TableName};
+pub use pause::{Pausable, Paused};
 pub use policy::{Authorized, Grant, Policy, Principal, Scopes, Visibility};
 pub use request::{GetRequest, SearchRequest, SearchResponse, SourceFilter, TrackTotalHits};
 pub use source::{

@@ -20,6 +20,7 @@ use crate::index_set::{SetState, SetStatus};
 use crate::journal::{Landed, Trace};
 use crate::key::{DocKey, Key, RowKey};
 use crate::name::{CollectionName, SetName, SourceName};
+use crate::pause::{Pausable, Paused};
 use crate::value::Value;
 
 /// A number of the change log. Each document touch draws one; 0 is before the first.
@@ -335,6 +336,16 @@ pub trait ChangeLog: Send + Sync {
 
     /// Changes a set's state. Halting keeps everything; following resumes where it stopped.
     async fn set_state(&self, set: &SetName, state: &SetState) -> Result<()>;
+
+    /// Writes down that this is paused; returns whether it was not before. Every owner of a set sees it soon, in whichever
+    /// process. Touches are taken in as before.
+    async fn pause(&self, what: &Pausable) -> Result<bool>;
+
+    /// Ends a pause; returns whether there was one.
+    async fn resume(&self, what: &Pausable) -> Result<bool>;
+
+    /// All that is paused.
+    async fn paused(&self) -> Result<Vec<Paused>>;
 
     /// All sets with their counters, by name.
     async fn status(&self) -> Result<Vec<SetStatus>>;

@@ -74,6 +74,23 @@ enum Command {
     },
     /// Say how far each index set is, and what became of every change.
     Status(Configured),
+    /// Stop indexing a collection, or all collections of a source, until it is resumed; nothing is lost.
+    ///
+    /// Its changes are still taken into instep's own log, so that the database keeps nothing back for it; its documents
+    /// stay as they are, and search goes on. Holds across restarts, and works beside a running server.
+    Pause {
+        #[command(flatten)]
+        configured: Configured,
+        /// A source or a collection; where both have the name, source:<name> or collection:<name>.
+        name: String,
+    },
+    /// Index again what was paused, from where it stopped.
+    Resume {
+        #[command(flatten)]
+        configured: Configured,
+        /// A source or a collection; where both have the name, source:<name> or collection:<name>.
+        name: String,
+    },
     /// Documents that cannot be indexed: look at them, try them again, take them off the list.
     ///
     /// A dead letter holds nothing up, and is tried again when any row it was built from changes. All of it works beside
@@ -229,6 +246,10 @@ async fn carry_out(command: Command, output: &Output) -> instep_core::Result<Exi
             command::rescan::rescan(&configured.config, &source, output).await
         }
         Command::Status(configured) => command::status::status(&configured.config, output).await,
+        Command::Pause { configured, name } => command::pause::pause(&configured.config, &name, output).await,
+        Command::Resume { configured, name } => {
+            command::pause::resume(&configured.config, &name, output).await
+        }
         Command::Dead { what } => command::dead::run(what, output).await,
         Command::Explain {
             what:

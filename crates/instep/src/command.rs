@@ -4,6 +4,7 @@ pub(crate) mod dead;
 pub(crate) mod demo;
 pub(crate) mod explain;
 pub(crate) mod inspect;
+pub(crate) mod pause;
 pub(crate) mod rescan;
 pub(crate) mod serve;
 pub(crate) mod status;

@@ -133,6 +133,7 @@ pub(crate) async fn status(log: &SignalledLog, active: &SetName, sources: &[Sour
     }
     status["halted_collections"] = halted_collections(&instep_sync::halted_collections(log, &sets).await?);
     status["halted_sources"] = Value::Array(halted);
+    status["paused"] = json!(log.paused().await?);
     status["sources"] = Value::Array(shown);
     Ok(status)
 }

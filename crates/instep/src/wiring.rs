@@ -392,3 +392,44 @@ pub(crate) fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use instep_core::Value;
+
+    use super::*;
+
+    #[test]
+    fn statements_that_a_person_can_run() {
+        let sqlite = SourceUrl::Sqlite("a.db".into());
+        let fetch = |table: &str, by: &[&str], tuples: usize| Fetch {
+            table: table.into(),
+            columns: vec!["id".to_owned(), "a\"b".to_owned()],
+            by: by.iter().map(|name| (*name).to_owned()).collect(),
+            values: (0..tuples)
+                .map(|_| by.iter().map(|_| Value::Int(1)).collect())
+                .collect(),
+            page: None,
+        };
+        for (fetch, expected) in [
+            (
+                fetch("t", &["id"], 1),
+                "select \"id\", \"a\"\"b\" from \"t\" where \"id\" = ?1",
+            ),
+            (
+                fetch("t", &["id"], 2),
+                "select \"id\", \"a\"\"b\" from \"t\" where \"id\" in (?1, ?2)",
+            ),
+            (
+                fetch("t", &["x", "y"], 2),
+                "select \"id\", \"a\"\"b\" from \"t\" where (\"x\", \"y\") in (values (?1, ?2), (?3, ?4))",
+            ),
+            (
+                fetch("t", &["id"], 9),
+                "select \"id\", \"a\"\"b\" from \"t\" where \"id\" in (?1, ?2, ?3, ?4, ?5, …)",
+            ),
+        ] {
+            assert_eq!(select(&sqlite, &fetch), expected);
+        }
+    }
+}

@@ -11,6 +11,7 @@ mod failure;
 mod file;
 mod journal;
 mod number;
+mod pause;
 mod read;
 mod reads;
 mod row_key;
@@ -25,9 +26,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use instep_core::{
-    Appended, ChangeLog, CollectionName, DeadFilter, DeadLetter, DeadReason, DocKey, FanOut, Owned, Position,
-    Result, RowKey, Scan, Seq, SetName, SetState, SetStatus, Settlement, SourceName, Taken, Touch, Trace,
-    Trouble,
+    Appended, ChangeLog, CollectionName, DeadFilter, DeadLetter, DeadReason, DocKey, FanOut, Owned, Pausable,
+    Paused, Position, Result, RowKey, Scan, Seq, SetName, SetState, SetStatus, Settlement, SourceName, Taken,
+    Touch, Trace, Trouble,
 };
 
 use thread::{Desk, Thread};
@@ -237,6 +238,22 @@ impl ChangeLog for SqliteLog {
         let (set, state) = (set.clone(), state.clone());
         let write = move |desk: &mut Desk| sets::set_state(&desk.conn, &set, &state);
         self.writer.call(write).await
+    }
+
+    async fn pause(&self, what: &Pausable) -> Result<bool> {
+        let what = what.clone();
+        let write = move |desk: &mut Desk| pause::pause(&desk.conn, desk.tickets.now_ms(), &what);
+        self.writer.call(write).await
+    }
+
+    async fn resume(&self, what: &Pausable) -> Result<bool> {
+        let what = what.clone();
+        let write = move |desk: &mut Desk| pause::resume(&desk.conn, &what);
+        self.writer.call(write).await
+    }
+
+    async fn paused(&self) -> Result<Vec<Paused>> {
+        self.reader.call(|desk| pause::paused(&desk.conn)).await
     }
 
     async fn status(&self) -> Result<Vec<SetStatus>> {

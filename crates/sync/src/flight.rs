@@ -213,6 +213,11 @@ impl Flight {
         self.queued[lane as usize]
     }
 
+    /// Whether documents of this collection may wait to be built.
+    pub(crate) fn has_waiting(&self, lane: Lane, collection: &CollectionName) -> bool {
+        self.queues[lane as usize].contains_key(collection)
+    }
+
     /// Whether the log may know troubles of this set.
     pub(crate) fn is_troubled(&self) -> bool {
         self.troubled

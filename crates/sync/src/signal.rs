@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use instep_core::{
-    Appended, ChangeLog, CollectionName, DeadFilter, DeadLetter, DeadReason, DocKey, FanOut, Owned, Position,
-    Result, RowKey, Scan, Seq, SetName, SetState, SetStatus, Settlement, SourceName, Taken, Touch, Trace,
-    Trouble,
+    Appended, ChangeLog, CollectionName, DeadFilter, DeadLetter, DeadReason, DocKey, FanOut, Owned, Pausable,
+    Paused, Position, Result, RowKey, Scan, Seq, SetName, SetState, SetStatus, Settlement, SourceName, Taken,
+    Touch, Trace, Trouble,
 };
 use tokio::sync::watch;
 
@@ -189,6 +189,22 @@ impl ChangeLog for SignalledLog {
         self.log.set_state(set, state).await?;
         self.signal.send_modify(|signal| signal.states += 1);
         Ok(())
+    }
+
+    async fn pause(&self, what: &Pausable) -> Result<bool> {
+        let done = self.log.pause(what).await?;
+        self.signal.send_modify(|signal| signal.states += 1);
+        Ok(done)
+    }
+
+    async fn resume(&self, what: &Pausable) -> Result<bool> {
+        let done = self.log.resume(what).await?;
+        self.signal.send_modify(|signal| signal.states += 1);
+        Ok(done)
+    }
+
+    async fn paused(&self) -> Result<Vec<Paused>> {
+        self.log.paused().await
     }
 
     async fn status(&self) -> Result<Vec<SetStatus>> {

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use instep_core::{
-    Appended, ChangeLog, CollectionName, DeadFilter, DeadLetter, DeadReason, DocKey, FanOut, Owned, Position,
-    Result, RowKey, Scan, Seq, SetName, SetState, SetStatus, Settlement, SourceName, Taken, Touch, Trace,
-    Trouble,
+    Appended, ChangeLog, CollectionName, DeadFilter, DeadLetter, DeadReason, DocKey, FanOut, Owned, Pausable,
+    Paused, Position, Result, RowKey, Scan, Seq, SetName, SetState, SetStatus, Settlement, SourceName, Taken,
+    Touch, Trace, Trouble,
 };
 
 use crate::clock::now_us;
@@ -157,6 +157,18 @@ impl ChangeLog for Recorded {
 
     async fn set_state(&self, set: &SetName, state: &SetState) -> Result<()> {
         self.log.set_state(set, state).await
+    }
+
+    async fn pause(&self, what: &Pausable) -> Result<bool> {
+        self.log.pause(what).await
+    }
+
+    async fn resume(&self, what: &Pausable) -> Result<bool> {
+        self.log.resume(what).await
+    }
+
+    async fn paused(&self) -> Result<Vec<Paused>> {
+        self.log.paused().await
     }
 
     async fn status(&self) -> Result<Vec<SetStatus>> {

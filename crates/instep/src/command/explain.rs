@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::check;
 use crate::command::trace::drawn_ms;
-use crate::command::{configuration, document_id, moment, sets, unknown, word};
+use crate::command::{configuration, document_id, moment, pause, sets, unknown, word};
 use crate::output::Output;
 use crate::wiring::{self, Access, Parts};
 
@@ -243,6 +243,21 @@ async fn because_of_set(
             "scan_not_finished",
             format!("the collection is being scanned: {} documents so far", scan.done),
         ));
+    }
+    for paused in log.paused().await? {
+        if paused.holds(&collection.name, &collection.source) {
+            because.push(
+                Reason::new(
+                    "paused",
+                    format!(
+                        "{} is paused since {}",
+                        paused.what,
+                        moment(Some(paused.since_ms))
+                    ),
+                )
+                .next(format!("instep resume {}", pause::spelled(&paused.what))),
+            );
+        }
     }
     let halted = instep_sync::halted_collections(&**log, std::slice::from_ref(status)).await?;
     for (_, _, problem) in halted.iter().filter(|(_, name, _)| *name == collection.name) {

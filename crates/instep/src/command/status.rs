@@ -154,6 +154,15 @@ pub(crate) fn table(status: &Value) -> String {
             problem("remedy")
         ));
     }
+    for paused in status["paused"].as_array().into_iter().flatten() {
+        let part = |name: &str| paused[name].as_str().unwrap_or_default();
+        notes.push(format!(
+            "{} {} is paused since {}\n    next: instep resume {0}:{1}",
+            part("kind"),
+            part("name"),
+            crate::command::moment(paused["since_ms"].as_i64())
+        ));
+    }
     for source in status["sources"].as_array().into_iter().flatten() {
         notes.extend(source_notes(source));
     }

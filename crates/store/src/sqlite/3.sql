@@ -12,3 +12,10 @@ create table journal (
     name  text not null, -- the source or the set
     body  text not null  -- JSON
 ) strict;
+
+create table paused (
+    kind     text not null check (kind in ('source', 'collection')),
+    name     text not null,
+    since_ms integer not null,
+    primary key (kind, name)
+) strict, without rowid;

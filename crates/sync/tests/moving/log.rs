@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use async_trait::async_trait;
 use instep_core::{
     Appended, ChangeLog, CollectionName, DeadFilter, DeadLetter, DeadReason, DocKey, Error, FanOut, Owned,
-    Position, Result, RowKey, Scan, Seq, SetName, SetState, SetStatus, Settlement, SourceName, Taken, Touch,
-    Trace, Trouble,
+    Pausable, Paused, Position, Result, RowKey, Scan, Seq, SetName, SetState, SetStatus, Settlement,
+    SourceName, Taken, Touch, Trace, Trouble,
 };
 use instep_store::SqliteLog;
 
@@ -154,6 +154,18 @@ impl ChangeLog for Checked {
     async fn set_state(&self, set: &SetName, state: &SetState) -> Result<()> {
         self.log.set_state(set, state).await
     }
+    async fn pause(&self, what: &Pausable) -> Result<bool> {
+        self.log.pause(what).await
+    }
+
+    async fn resume(&self, what: &Pausable) -> Result<bool> {
+        self.log.resume(what).await
+    }
+
+    async fn paused(&self) -> Result<Vec<Paused>> {
+        self.log.paused().await
+    }
+
     async fn status(&self) -> Result<Vec<SetStatus>> {
         self.log.status().await
     }
