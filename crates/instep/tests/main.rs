@@ -7,6 +7,7 @@ mod commands;
 mod dead;
 mod demo;
 mod faults;
+mod hydrate;
 mod pause;
 mod postgres;
 mod readme;

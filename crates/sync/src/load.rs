@@ -68,6 +68,11 @@ impl Loaded {
         &self.nodes[node].rows
     }
 
+    /// The rows of a node that belong to a row of its parent, in the join's order.
+    pub(crate) fn children(&self, node: NodeId, parent: u32) -> &[u32] {
+        self.nodes[node].group(parent)
+    }
+
     /// A row of a node.
     pub(crate) fn row(&self, node: NodeId, at: u32) -> &[Value] {
         self.nodes[node].rows.row(at as usize)
