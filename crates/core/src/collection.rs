@@ -13,6 +13,7 @@ use crate::expression::Expression;
 use crate::field::FieldType;
 use crate::name::{CollectionName, Language, SourceName, TableName};
 use crate::source::TableSchema;
+use crate::value::Value;
 
 /// A document type: root table, joins, fields, language, readers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,6 +89,20 @@ impl Condition {
     /// As it was written.
     pub fn sql(&self) -> &str {
         &self.0
+    }
+
+    /// Whether the value of [`Self::expression`] says that a row meets it. One that could not be computed does not.
+    pub fn holds(value: &Value) -> bool {
+        match value {
+            Value::Bool(holds) => *holds,
+            Value::Int(holds) => *holds != 0,
+            Value::Null
+            | Value::Bytes(_)
+            | Value::Double(_)
+            | Value::Decimal(_)
+            | Value::Text(_)
+            | Value::Json(_) => false,
+        }
     }
 
     /// As a source computes it.

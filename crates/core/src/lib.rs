@@ -8,16 +8,19 @@ pub mod builder;
 pub mod change;
 pub mod collection;
 pub mod date;
+pub mod dead;
 pub mod document;
 pub mod engine;
 pub mod error;
 pub mod expression;
 pub mod field;
 pub mod index_set;
+pub mod journal;
 pub mod key;
 pub mod log;
 pub mod mapping;
 pub mod name;
+pub mod pause;
 pub mod policy;
 pub mod query;
 pub mod request;
@@ -28,12 +31,14 @@ pub mod value;
 pub use builder::{Builder, Built};
 pub use change::{Change, ChangeBatch, Fetch, Page, Position, RowChange, Rows, Watched};
 pub use collection::{Collection, Condition, Content, Field, Node, NodeId, OrderBy, ReadersRule};
+pub use dead::{DeadFilter, DeadLetter, DeadReason};
 pub use document::{Document, Readers, Stored};
 pub use engine::{Applied, Capabilities, Cursor, Engine, Ensured, Search, Settings, Walked, Write};
 pub use error::{Error, Fault, Result, ResultExt};
 pub use expression::Expression;
 pub use field::FieldType;
 pub use index_set::{Counts, SetState, SetStatus};
+pub use journal::{Event, Happened, Landed, TouchedBy, Trace};
 pub use key::{DocId, DocKey, Key, RowKey};
 pub use log::{
     Appended, ChangeLog, Entry, Epoch, FanOut, Outcome, Owned, Reads, Scan, Seq, Settlement, Side, Taken,
@@ -41,6 +46,7 @@ pub use log::{
 };
 pub use mapping::{Mapping, Resolved};
 pub use name::{ClusterName, CollectionName, IndexName, Language, SetName, SourceName, TableName};
+pub use pause::{Pausable, Paused};
 pub use policy::{Authorized, Grant, Policy, Principal, Scopes, Visibility};
 pub use request::{GetRequest, SearchRequest, SearchResponse, SourceFilter, TrackTotalHits};
 pub use source::{

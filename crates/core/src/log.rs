@@ -14,10 +14,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::change::Position;
 use crate::collection::NodeId;
+use crate::dead::{DeadFilter, DeadLetter, DeadReason};
 use crate::error::Result;
 use crate::index_set::{SetState, SetStatus};
+use crate::journal::{Landed, Trace};
 use crate::key::{DocKey, Key, RowKey};
 use crate::name::{CollectionName, SetName, SourceName};
+use crate::pause::{Pausable, Paused};
 use crate::value::Value;
 
 /// A number of the change log. Each document touch draws one; 0 is before the first.
@@ -232,6 +235,8 @@ pub struct Settlement {
     /// document that is named twice, the last counts. Documents that read nothing of the kind, and had nothing recorded,
     /// need not be named.
     pub reads: Vec<Reads>,
+    /// Builds that ended, for the journal.
+    pub landed: Vec<Landed>,
 }
 
 /// The durable state of all sets. One implementation per kind of store.
@@ -299,8 +304,48 @@ pub trait ChangeLog: Send + Sync {
     /// The known trouble of these documents, in their order.
     async fn trouble_of(&self, set: &SetName, keys: &[DocKey]) -> Result<Vec<Option<Trouble>>>;
 
+    /// The dead letters of a set that are meant, by collection and document, after the given one.
+    async fn dead_letters(
+        &self,
+        set: &SetName,
+        wanted: &DeadFilter,
+        after: Option<&DocKey>,
+        n: usize,
+    ) -> Result<Vec<DeadLetter>>;
+
+    /// How many dead letters a set has for each reason, the most frequent first.
+    async fn dead_reasons(&self, set: &SetName) -> Result<Vec<DeadReason>>;
+
+    /// Takes dead letters off the list of a set; returns how many there were of these. The touch behind one counts as
+    /// `superseded` when the log holds a later touch of the document, else as `deleted`: the document is not in the engine.
+    /// The next touch of the document tries again. Any process may do it, beside the set's owner.
+    async fn discard(&self, set: &SetName, keys: &[DocKey]) -> Result<u64>;
+
+    /// The number of the document's entry, while the log holds one: a set whose position is below has still to build it.
+    async fn entry_of(&self, key: &DocKey) -> Result<Option<Seq>>;
+
+    /// What happened to a document lately: the last `n` events.
+    async fn trace(&self, key: &DocKey, n: usize) -> Result<Trace>;
+
+    /// Documents that are on record to have been built from a row, in any set, up to `n`, in order.
+    async fn readers_of(&self, row: &RowKey, n: usize) -> Result<Vec<DocKey>>;
+
+    /// The rows that a set's document is on record to have been built from, in any order: those of tables whose former
+    /// values the source does not bring. Empty also where nothing was recorded.
+    async fn reads_of(&self, set: &SetName, key: &DocKey) -> Result<Vec<RowKey>>;
+
     /// Changes a set's state. Halting keeps everything; following resumes where it stopped.
     async fn set_state(&self, set: &SetName, state: &SetState) -> Result<()>;
+
+    /// Writes down that this is paused; returns whether it was not before. Every owner of a set sees it soon, in whichever
+    /// process. Touches are taken in as before.
+    async fn pause(&self, what: &Pausable) -> Result<bool>;
+
+    /// Ends a pause; returns whether there was one.
+    async fn resume(&self, what: &Pausable) -> Result<bool>;
+
+    /// All that is paused.
+    async fn paused(&self) -> Result<Vec<Paused>>;
 
     /// All sets with their counters, by name.
     async fn status(&self) -> Result<Vec<SetStatus>>;

@@ -32,4 +32,4 @@ pub use render::{
     Answered, GetAnswer, GetOutcome, render_count, render_get, render_info, render_mget, render_search,
 };
 pub use render_error::render_error;
-pub use search::{ResponseOptions, SearchCall, parse_count, parse_search};
+pub use search::{Hydration, ResponseOptions, SearchCall, parse_count, parse_search};

@@ -6,6 +6,7 @@ use crate::capability::{Endpoint, PARAMETERS, Takes};
 use crate::filter_path::FilterPath;
 use crate::json::{Json, shown};
 use crate::place::Place;
+use crate::search::Hydration;
 
 /// The parameters of a request's URL: names and values, decoded, in their order. A name stands once.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -62,6 +63,19 @@ impl Params {
             return Ok(false);
         };
         place.one_of(&[("", true), ("true", true), ("false", false)])
+    }
+
+    /// Which rows are added to hits; `?hydrate` alone is `?hydrate=true`.
+    pub(crate) fn hydration(&self) -> Result<Hydration> {
+        let Some(place) = self.get("hydrate") else {
+            return Ok(Hydration::None);
+        };
+        place.one_of(&[
+            ("", Hydration::Row),
+            ("true", Hydration::Row),
+            ("false", Hydration::None),
+            ("joins", Hydration::Joins),
+        ])
     }
 
     pub(crate) fn filter_path(&self) -> Result<Option<FilterPath>> {

@@ -24,6 +24,28 @@ pub struct SearchCall {
     pub options: ResponseOptions,
 }
 
+/// What is added to each hit of the rows behind it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hydration {
+    /// Nothing.
+    #[default]
+    None,
+    /// The current root row.
+    Row,
+    /// The current root row, with the rows joined to it.
+    Joins,
+}
+
+impl Hydration {
+    /// Whether rows are read at all.
+    pub fn is_on(self) -> bool {
+        match self {
+            Hydration::None => false,
+            Hydration::Row | Hydration::Joins => true,
+        }
+    }
+}
+
 /// How an answer is written, and what beside the engine's answer goes into it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ResponseOptions {
@@ -36,7 +58,7 @@ pub struct ResponseOptions {
     /// With line breaks and indentation.
     pub pretty: bool,
     /// Each hit has the current row as `_row`; null where it vanished.
-    pub hydrate: bool,
+    pub hydrate: Hydration,
     /// How long the caller is willing to wait. Answers are whole or an error, so an engine may ignore it.
     pub timeout_ms: Option<u64>,
 }
@@ -47,7 +69,7 @@ impl ResponseOptions {
         Ok(ResponseOptions {
             filter_path: params.filter_path()?,
             pretty: params.flag("pretty")?,
-            hydrate: params.flag("hydrate")?,
+            hydrate: params.hydration()?,
             ..ResponseOptions::default()
         })
     }

@@ -12,7 +12,7 @@ use instep_core::{
     Authorized, CollectionName, DocId, Error, IndexName, Result, SearchRequest, SetName, TrackTotalHits,
     Visibility,
 };
-use instep_elastic::{Answered, render_count, render_search};
+use instep_elastic::{Answered, Hydration, render_count, render_search};
 
 use crate::asked::Asked;
 use crate::failure::Failure;
@@ -128,7 +128,7 @@ impl Gateway {
         let indexes = self.indexes(asked)?;
         let call = instep_elastic::parse_search(&asked.body, &asked.params, asked.now_ms)?;
         let collections = indexes.collections();
-        if call.options.hydrate {
+        if call.options.hydrate.is_on() {
             for collection in &collections {
                 self.hydrate(collection)?;
             }
@@ -140,14 +140,14 @@ impl Gateway {
         let names = indexes.logical();
         let inside = |error| Failure::inside(error, &names);
         let response = self.ask(&indexes, &authorized).await.map_err(inside)?;
-        let rows = if call.options.hydrate {
+        let rows = if call.options.hydrate.is_on() {
             let mut wanted = Vec::with_capacity(response.hits.len());
             for hit in &response.hits {
                 let partition = indexes.partition(&hit.index).map_err(inside)?;
                 wanted.push((&partition.collection, &hit.id));
             }
             Some(
-                self.rows(authorized.visibility(), &wanted)
+                self.rows(authorized.visibility(), &wanted, call.options.hydrate)
                     .await
                     .map_err(inside)?,
             )
@@ -221,6 +221,7 @@ impl Gateway {
         &self,
         visibility: &Visibility,
         wanted: &[(&CollectionName, &DocId)],
+        how: Hydration,
     ) -> Result<Vec<Option<String>>> {
         let mut by_collection: BTreeMap<&CollectionName, Vec<usize>> = BTreeMap::new();
         for (at, (collection, _)) in wanted.iter().enumerate() {
@@ -231,7 +232,7 @@ impl Gateway {
             let ids: Vec<DocId> = places.iter().map(|at| wanted[*at].1.clone()).collect();
             let read = self
                 .hydrate(collection)?
-                .rows(collection, &ids, visibility)
+                .rows(collection, &ids, visibility, how)
                 .await?;
             if read.len() != ids.len() {
                 let message = format!("{} rows were read for {} documents", read.len(), ids.len());

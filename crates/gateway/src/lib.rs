@@ -22,6 +22,7 @@ mod server;
 #[cfg(test)]
 mod tests;
 
+pub use instep_elastic::Hydration;
 pub use keys::{KeyDefinition, Keys, MAX_UNITS, MIN_SECRET_BYTES, check_listen};
 pub use parts::{Hydrate, Limits, Operations, Parts, Served};
 pub use routes::router;

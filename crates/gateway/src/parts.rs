@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use instep_core::{CollectionName, DocId, Language, Policy, Result, Search, SetName, Visibility};
+use instep_elastic::Hydration;
 use serde_json::value::RawValue;
 
 use crate::keys::Keys;
@@ -67,7 +68,8 @@ impl fmt::Debug for Served {
 /// collection declares are never read. The index may lag behind the rows, so the reader checks the row again.
 #[async_trait]
 pub trait Hydrate: Send + Sync {
-    /// The current root rows of these documents as JSON objects: one entry for each id, in their order, read together.
+    /// The current root rows of these documents as JSON objects: one entry for each id, in their order, read together,
+    /// with the rows joined to each where `how` says so.
     /// `None` where the row is gone, no longer meets the collection's condition, or no longer admits `visibility` by
     /// its current readers; the three are not told apart.
     async fn rows(
@@ -75,6 +77,7 @@ pub trait Hydrate: Send + Sync {
         collection: &CollectionName,
         ids: &[DocId],
         visibility: &Visibility,
+        how: Hydration,
     ) -> Result<Vec<Option<Box<RawValue>>>>;
 }
 

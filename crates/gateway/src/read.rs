@@ -5,7 +5,7 @@
 
 use instep_core::request::SourceFilter;
 use instep_core::{CollectionName, DocId, Error, GetRequest, Result, SetName, Stored, Visibility};
-use instep_elastic::{GetAnswer, GetOutcome, render_get, render_mget};
+use instep_elastic::{GetAnswer, GetOutcome, Hydration, render_get, render_mget};
 
 use crate::answer::Gateway;
 use crate::asked::Asked;
@@ -55,9 +55,9 @@ impl Gateway {
             };
             return Ok(Read::Missing(render_get(&missing, &call.options)));
         };
-        let rows = if call.options.hydrate {
+        let rows = if call.options.hydrate.is_on() {
             let wanted = [(&found.collection, &id)];
-            Some(self.rows_told(&visibility, &wanted).await?)
+            Some(self.rows_told(&visibility, &wanted, call.options.hydrate).await?)
         } else {
             None
         };
@@ -136,7 +136,7 @@ impl Gateway {
         }
 
         let mut rows = vec![None; call.items.len()];
-        if call.options.hydrate {
+        if call.options.hydrate.is_on() {
             let shown: Vec<(usize, &CollectionName)> = outcomes
                 .iter()
                 .enumerate()
@@ -149,7 +149,7 @@ impl Gateway {
                 .iter()
                 .map(|(at, collection)| (*collection, &call.items[*at].id))
                 .collect();
-            let read = self.rows_told(&seen_as, &wanted).await?;
+            let read = self.rows_told(&seen_as, &wanted, call.options.hydrate).await?;
             for ((at, _), row) in shown.into_iter().zip(read) {
                 rows[at] = row;
             }
@@ -167,7 +167,7 @@ impl Gateway {
                 outcome: match outcome {
                     Ok(Some(found)) => GetOutcome::Found {
                         source: found.source.as_deref(),
-                        row: call.options.hydrate.then(|| rows[at].as_deref()),
+                        row: call.options.hydrate.is_on().then(|| rows[at].as_deref()),
                     },
                     Ok(None) => GetOutcome::Missing,
                     Err(error) => GetOutcome::Failed(&refused[*error]),
@@ -185,10 +185,10 @@ impl Gateway {
         name: &str,
         ids: &[DocId],
         source: &SourceFilter,
-        hydrate: bool,
+        hydrate: Hydration,
     ) -> Result<(Visibility, Vec<Option<Found>>), Failure> {
         let (collection, indexes) = self.indexes_of_one(set, asked, name)?;
-        if hydrate {
+        if hydrate.is_on() {
             self.hydrate(&collection)?;
         }
         let request = GetRequest {
@@ -230,8 +230,9 @@ impl Gateway {
         &self,
         visibility: &Visibility,
         wanted: &[(&CollectionName, &DocId)],
+        how: Hydration,
     ) -> Result<Vec<Option<String>>, Failure> {
-        self.rows(visibility, wanted)
+        self.rows(visibility, wanted, how)
             .await
             .map_err(|error| Failure::inside(error, &Default::default()))
     }

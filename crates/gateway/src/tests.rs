@@ -26,7 +26,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use tower::ServiceExt;
 
-use crate::{Hydrate, KeyDefinition, Keys, Limits, Operations, Parts, Served, router};
+use crate::{Hydrate, Hydration, KeyDefinition, Keys, Limits, Operations, Parts, Served, router};
 
 const BUYER: &str = "ApiKey buyer-secret-0123456789";
 const STAFF: &str = "ApiKey staff-secret-0123456789";
@@ -152,6 +152,7 @@ impl Hydrate for Rows {
         collection: &CollectionName,
         ids: &[DocId],
         visibility: &Visibility,
+        how: Hydration,
     ) -> Result<Vec<Option<Box<RawValue>>>> {
         let names = ids.iter().map(ToString::to_string).collect();
         self.0
@@ -160,7 +161,12 @@ impl Hydrate for Rows {
             .push((collection.to_string(), names, visibility.clone()));
         let row = |id: &DocId| {
             (id.as_str() != "gone").then(|| {
-                RawValue::from_string(format!(r#"{{"row":"{collection}/{}"}}"#, id.as_str())).unwrap()
+                let joins = if how == Hydration::Joins {
+                    r#","_joins":{}"#
+                } else {
+                    ""
+                };
+                RawValue::from_string(format!(r#"{{"row":"{collection}/{}"{joins}}}"#, id.as_str())).unwrap()
             })
         };
         Ok(ids.iter().map(row).collect())

@@ -74,6 +74,60 @@ enum Command {
     },
     /// Say how far each index set is, and what became of every change.
     Status(Configured),
+    /// Stop indexing a collection, or all collections of a source, until it is resumed; nothing is lost.
+    ///
+    /// Its changes are still taken into instep's own log, so that the database keeps nothing back for it; its documents
+    /// stay as they are, and search goes on. Holds across restarts, and works beside a running server.
+    Pause {
+        #[command(flatten)]
+        configured: Configured,
+        /// A source or a collection; where both have the name, source:<name> or collection:<name>.
+        name: String,
+    },
+    /// Index again what was paused, from where it stopped.
+    Resume {
+        #[command(flatten)]
+        configured: Configured,
+        /// A source or a collection; where both have the name, source:<name> or collection:<name>.
+        name: String,
+    },
+    /// Build documents again although their rows did not change.
+    ///
+    /// For data migrations that no change tells of. Works beside a running server, too.
+    Touch {
+        #[command(flatten)]
+        configured: Configured,
+        /// The collection.
+        collection: String,
+        /// Only documents whose root row meets this SQL condition; the whole collection is scanned without it.
+        #[arg(long = "where", value_name = "CONDITION")]
+        condition: Option<String>,
+    },
+    /// Documents that cannot be indexed: look at them, try them again, take them off the list.
+    ///
+    /// A dead letter holds nothing up, and is tried again when any row it was built from changes. All of it works beside
+    /// a running server, too.
+    Dead {
+        #[command(subcommand)]
+        what: command::dead::Dead,
+    },
+    /// Say why a document is what it is or is not there, or which documents a change touches.
+    Explain {
+        #[command(subcommand)]
+        what: Explain,
+    },
+    /// Say what happened to one document lately, from the journal: touches, builds, what became of each.
+    Trace {
+        #[command(flatten)]
+        configured: Configured,
+        /// The collection.
+        collection: String,
+        /// The document's key: its `_id`.
+        key: String,
+        /// The last so many events.
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        limit: usize,
+    },
     /// Compare database and index, document by document, in both directions.
     Verify {
         #[command(flatten)]
@@ -95,6 +149,37 @@ enum Command {
     Config {
         #[command(subcommand)]
         what: ConfigCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Explain {
+    /// The rows a document comes from, the SQL that reads them, what each index set holds of it, and why that differs.
+    Doc {
+        #[command(flatten)]
+        configured: Configured,
+        /// The collection.
+        collection: String,
+        /// The document's key: its `_id`.
+        key: String,
+        /// Only in this index set.
+        #[arg(long, value_name = "NAME")]
+        set: Option<String>,
+        /// Show the values of the rows, and the documents.
+        #[arg(long)]
+        values: bool,
+    },
+    /// The documents that a change of one row touches, and through which joins.
+    Change {
+        #[command(flatten)]
+        configured: Configured,
+        /// The table, with or without its schema.
+        table: String,
+        /// The row's primary key; of several columns, with commas between them.
+        key: String,
+        /// The source, where several have such a table.
+        #[arg(long, value_name = "NAME")]
+        source: Option<String>,
     },
 }
 
@@ -173,6 +258,49 @@ async fn carry_out(command: Command, output: &Output) -> instep_core::Result<Exi
             command::rescan::rescan(&configured.config, &source, output).await
         }
         Command::Status(configured) => command::status::status(&configured.config, output).await,
+        Command::Pause { configured, name } => command::pause::pause(&configured.config, &name, output).await,
+        Command::Resume { configured, name } => {
+            command::pause::resume(&configured.config, &name, output).await
+        }
+        Command::Touch {
+            configured,
+            collection,
+            condition,
+        } => command::touch::touch(&configured.config, &collection, condition.as_deref(), output).await,
+        Command::Dead { what } => command::dead::run(what, output).await,
+        Command::Explain {
+            what:
+                Explain::Doc {
+                    configured,
+                    collection,
+                    key,
+                    set,
+                    values,
+                },
+        } => {
+            let wanted = command::explain::Wanted {
+                collection,
+                key,
+                set,
+                values,
+            };
+            command::explain::doc(&configured.config, wanted, output).await
+        }
+        Command::Explain {
+            what:
+                Explain::Change {
+                    configured,
+                    table,
+                    key,
+                    source,
+                },
+        } => command::explain::change(&configured.config, &table, &key, source.as_deref(), output).await,
+        Command::Trace {
+            configured,
+            collection,
+            key,
+            limit,
+        } => command::trace::trace(&configured.config, &collection, &key, limit, output).await,
         Command::Verify {
             configured,
             repair,

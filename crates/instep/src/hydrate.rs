@@ -1,23 +1,28 @@
-//! The rows behind hits, as they are now: what `?hydrate=true` adds.
+//! The rows behind hits, as they are now: what `?hydrate=true` adds; with what is joined to them (`joins.rs`), what
+//! `?hydrate=joins` does.
 //!
 //! Guarantees: a row's columns are shown only as far as the collection declares them as fields of the root (a JSON
 //! column only its declared members), beside its key; the row's readers are asked again, as they are in the same
 //! snapshot, and one that cannot be understood admits nobody. One fetch reads all rows of a call, and one more each
 //! table on the way to joined readers.
 
+mod joins;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use instep_core::{
-    Collection, CollectionName, Content, DocId, Error, Fetch, Field, Key, NodeId, Readers, ReadersRule,
-    Result, ResultExt, Rows, Snapshot, Source, SourceName, Value, Visibility,
+    Collection, CollectionName, Condition, Content, DocId, Error, Expression, Fetch, Field, Key, Node,
+    NodeId, Readers, ReadersRule, Result, ResultExt, Rows, Snapshot, Source, SourceName, Value, Visibility,
 };
-use instep_gateway::Hydrate;
+use instep_gateway::{Hydrate, Hydration};
+use instep_sync::Assembler;
 use serde_json::value::RawValue;
 
 /// Reads the current rows of some collections.
 pub(crate) struct Hydrator {
+    assembler: Arc<Assembler>,
     sources: HashMap<SourceName, Arc<dyn Source>>,
     collections: HashMap<CollectionName, Shown>,
 }
@@ -29,6 +34,7 @@ struct Shown {
 }
 
 /// How much of a column is shown.
+#[derive(Clone)]
 enum Part {
     Whole,
     /// Members of a JSON column.
@@ -36,8 +42,12 @@ enum Part {
 }
 
 impl Hydrator {
-    /// Reads rows of these collections from these sources.
-    pub(crate) fn new(sources: HashMap<SourceName, Arc<dyn Source>>, collections: &[Collection]) -> Self {
+    /// Reads rows of these collections from these sources; by the builder where joined rows are wanted.
+    pub(crate) fn new(
+        assembler: Arc<Assembler>,
+        sources: HashMap<SourceName, Arc<dyn Source>>,
+        collections: &[Collection],
+    ) -> Self {
         let shown = |collection: &Collection| Shown {
             columns: columns(collection),
             collection: collection.clone(),
@@ -46,7 +56,11 @@ impl Hydrator {
             .iter()
             .map(|collection| (collection.name.clone(), shown(collection)))
             .collect();
-        Hydrator { sources, collections }
+        Hydrator {
+            assembler,
+            sources,
+            collections,
+        }
     }
 }
 
@@ -57,6 +71,7 @@ impl Hydrate for Hydrator {
         collection: &CollectionName,
         ids: &[DocId],
         visibility: &Visibility,
+        how: Hydration,
     ) -> Result<Vec<Option<Box<RawValue>>>> {
         let unknown = |what: &str| {
             Error::fatal(
@@ -68,6 +83,12 @@ impl Hydrate for Hydrator {
             .collections
             .get(collection)
             .ok_or_else(|| unknown("definition"))?;
+        match how {
+            Hydration::Joins => {
+                return joins::read(&self.assembler, &shown.collection, ids, visibility).await;
+            }
+            Hydration::None | Hydration::Row => {}
+        }
         let source = self
             .sources
             .get(&shown.collection.source)
@@ -113,7 +134,10 @@ impl Shown {
             ReadersRule::Column(column) => Some(wanted.at(column)),
             ReadersRule::Public | ReadersRule::Joined { .. } => None,
         };
-        let rows = fetch(snapshot, &root.name, wanted.0.clone(), &root.primary_key, keys).await?;
+        let condition_at = condition_at(&self.collection.nodes[0], &mut wanted);
+        let mut rows = fetch(snapshot, &root.name, wanted.0.clone(), &root.primary_key, keys).await?;
+        // A row that left the condition has no document, whatever the index still holds.
+        rows.retain(|row| condition_at.is_none_or(|at| Condition::holds(&row[at])));
         let everybody = || vec![Readers::Public; rows.len()];
         let readers: Vec<Readers> = match &self.collection.readers {
             ReadersRule::Public => everybody(),
@@ -174,8 +198,10 @@ impl Shown {
                 .collect();
             let next: Vec<usize> = next.iter().map(|column| wanted.at(column)).collect();
             reached.retain(|(_, tuple)| !tuple.iter().any(Value::is_null));
+            let condition_at = condition_at(node, &mut wanted);
             let values = reached.iter().map(|(_, tuple)| tuple.clone()).collect();
-            let rows = fetch(snapshot, &node.table, wanted.0, &node.own_columns(), values).await?;
+            let mut rows = fetch(snapshot, &node.table, wanted.0, &node.own_columns(), values).await?;
+            rows.retain(|row| condition_at.is_none_or(|at| Condition::holds(&row[at])));
             let mut below: HashMap<Vec<Value>, Vec<Vec<Value>>> = HashMap::new();
             for row in rows.iter() {
                 below.entry(tuple(row, &own)).or_default().push(tuple(row, &next));
@@ -213,11 +239,7 @@ impl Shown {
             }
             let at = wanted.0.iter().position(|known| known == column);
             let value = &row[at.expect("every column that is shown was wanted")];
-            let json = match part {
-                Part::Whole => whole(value),
-                Part::Members(fields) => members(value, fields),
-            };
-            object.push((column, json));
+            object.push((column, part_json(value, part)));
         }
         let members = object
             .iter()
@@ -228,21 +250,40 @@ impl Shown {
 
 /// The columns that a collection declares as fields of its root, each once, in their order.
 fn columns(collection: &Collection) -> Vec<(String, Part)> {
+    columns_of(&collection.fields)
+}
+
+/// The columns that fields of one object declare, each once, in their order. An expression is no column.
+fn columns_of(fields: &[Field]) -> Vec<(String, Part)> {
     let mut shown: Vec<(String, Part)> = Vec::new();
-    for field in &collection.fields {
+    for field in fields {
         let (column, part) = match &field.content {
+            Content::Column { column, .. } if Expression::of_column(column).is_some() => continue,
             Content::Column { column, .. } => (column, Part::Whole),
             Content::Json { column, fields } => (column, Part::Members(fields.clone())),
             Content::Joined { .. } | Content::Values { .. } => continue,
         };
-        match (shown.iter_mut().find(|(known, _)| known == column), part) {
-            (None, part) => shown.push((column.clone(), part)),
-            (Some((_, Part::Members(known))), Part::Members(more)) => known.extend(more),
-            (Some((_, known)), Part::Whole) => *known = Part::Whole,
-            (Some((_, Part::Whole)), Part::Members(_)) => {}
-        }
+        add(&mut shown, column.clone(), part);
     }
     shown
+}
+
+/// Adds a column to those that are shown, or more of one that is there.
+fn add(shown: &mut Vec<(String, Part)>, column: String, part: Part) {
+    match (shown.iter_mut().find(|(known, _)| *known == column), part) {
+        (None, part) => shown.push((column, part)),
+        (Some((_, Part::Members(known))), Part::Members(more)) => known.extend(more),
+        (Some((_, known)), Part::Whole) => *known = Part::Whole,
+        (Some((_, Part::Whole)), Part::Members(_)) => {}
+    }
+}
+
+/// What is shown of a column's value.
+fn part_json(value: &Value, part: &Part) -> Box<RawValue> {
+    match part {
+        Part::Whole => whole(value),
+        Part::Members(fields) => members(value, fields),
+    }
 }
 
 /// Columns to fetch, each once.
@@ -263,6 +304,12 @@ impl Columns {
                 self.0.len() - 1
             })
     }
+}
+
+/// Where it stands whether a row meets its node's condition.
+fn condition_at(node: &Node, wanted: &mut Columns) -> Option<usize> {
+    let condition = node.condition.as_ref()?;
+    Some(wanted.at(&condition.expression().column()))
 }
 
 async fn fetch(
@@ -407,12 +454,17 @@ mod tests {
         let source: Arc<dyn Source> = Arc::new(SqliteSource::open("db".into(), path).unwrap());
         let schemas = Schemas::from([("db".into(), source.reader().tables().await.unwrap())]);
         let collections = config.collections(&schemas).unwrap();
-        Hydrator::new(HashMap::from([("db".into(), source)]), &collections)
+        let sources = HashMap::from([("db".into(), source)]);
+        let assembler = Arc::new(Assembler::new(sources.clone(), collections.clone()).unwrap());
+        Hydrator::new(assembler, sources, &collections)
     }
 
     async fn read(hydrator: &Hydrator, ids: &[&str], visibility: Visibility) -> Vec<Option<String>> {
         let ids: Vec<DocId> = ids.iter().map(|id| DocId::parse(id).unwrap()).collect();
-        let rows = hydrator.rows(&"item".into(), &ids, &visibility).await.unwrap();
+        let rows = hydrator
+            .rows(&"item".into(), &ids, &visibility, Hydration::Row)
+            .await
+            .unwrap();
         rows.into_iter()
             .map(|row| row.map(|row| row.get().to_owned()))
             .collect()

@@ -109,6 +109,12 @@ pub(crate) async fn status(log: &SignalledLog, active: &SetName, sources: &[Sour
         troubles.extend(of_set.into_iter().map(|trouble| (set.set.clone(), trouble)));
     }
     let mut status = shown(&sets, &troubles, active);
+    for (set, shown) in sets
+        .iter()
+        .zip(status["sets"].as_array_mut().into_iter().flatten())
+    {
+        shown["dead_reasons"] = json!(log.dead_reasons(&set.set).await?);
+    }
     let mut halted = Vec::new();
     let mut shown = Vec::new();
     for source in sources {
@@ -127,6 +133,7 @@ pub(crate) async fn status(log: &SignalledLog, active: &SetName, sources: &[Sour
     }
     status["halted_collections"] = halted_collections(&instep_sync::halted_collections(log, &sets).await?);
     status["halted_sources"] = Value::Array(halted);
+    status["paused"] = json!(log.paused().await?);
     status["sources"] = Value::Array(shown);
     Ok(status)
 }

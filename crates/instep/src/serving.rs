@@ -49,7 +49,11 @@ pub(crate) fn gateway(
         )
         .with_remedy("make another set active: [set.<name>] active = true")
     })?;
-    let hydrator = Arc::new(Hydrator::new(parts.sources.clone(), &parts.collections));
+    let hydrator = Arc::new(Hydrator::new(
+        parts.assembler.clone(),
+        parts.sources.clone(),
+        &parts.collections,
+    ));
     let collections = parts.collections.iter().map(|collection| Served {
         name: collection.name.clone(),
         languages: vec![collection.language.clone()],

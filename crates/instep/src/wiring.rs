@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use instep_core::{
-    ChangeLog, ClusterName, Collection, Engine, Error, Result, ResultExt, Search, SetName, Source,
-    SourceName, TableName, Watched,
+    ChangeLog, ClusterName, Collection, Engine, Error, Expression, Fetch, Result, ResultExt, Search, SetName,
+    Source, SourceName, TableName, Watched,
 };
 use instep_embedded::Embedded;
 use instep_sources::{PostgresOptions, PostgresSource, SqliteSource, postgres};
@@ -184,6 +184,53 @@ pub(crate) fn create_index(url: &SourceUrl, table: &TableName, columns: &[String
     }
 }
 
+/// What a fetch asks, as a person can run it: plain SQL with a placeholder for each value, which returns the same rows.
+/// The source itself asks for many rows at once, in a form of its own.
+pub(crate) fn select(url: &SourceUrl, fetch: &Fetch) -> String {
+    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    let list = |names: &[String]| {
+        names
+            .iter()
+            .map(|name| Expression::of_column(name).map_or_else(|| quoted(name), |sql| format!("({sql})")))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let (table, placeholder): (String, fn(usize) -> String) = match url {
+        SourceUrl::Sqlite(_) => (quoted(fetch.table.as_str()), |at| format!("?{at}")),
+        SourceUrl::Postgres(_) => {
+            let parts = parts(fetch.table.as_str());
+            let parts: Vec<_> = parts.iter().map(|part| quoted(part)).collect();
+            (parts.join("."), |at| format!("${at}"))
+        }
+    };
+    let width = fetch.by.len();
+    let tuple = |at: usize| {
+        let places: Vec<_> = (1..=width).map(|place| placeholder(at * width + place)).collect();
+        match &places[..] {
+            [only] => only.clone(),
+            several => format!("({})", several.join(", ")),
+        }
+    };
+    let mut tuples: Vec<_> = (0..fetch.values.len().min(TUPLES)).map(tuple).collect();
+    if fetch.values.len() > TUPLES {
+        tuples.push("…".to_owned());
+    }
+    let by = match width {
+        1 => list(&fetch.by),
+        _ => format!("({})", list(&fetch.by)),
+    };
+    let condition = match &tuples[..] {
+        [only] => format!("{by} = {only}"),
+        // A list of tuples needs `values` in SQLite.
+        several if width > 1 => format!("{by} in (values {})", several.join(", ")),
+        several => format!("{by} in ({})", several.join(", ")),
+    };
+    format!("select {} from {table} where {condition}", list(&fetch.columns))
+}
+
+/// So many values are written out in a statement that a person reads.
+const TUPLES: usize = 5;
+
 /// What following a source anew does to it, in a few words.
 pub(crate) fn followed_anew(url: &SourceUrl) -> &'static str {
     match url {
@@ -344,4 +391,45 @@ fn open_engine(state: &Path, cluster: &ClusterName, engine: EngineConfig, access
 pub(crate) fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use instep_core::Value;
+
+    use super::*;
+
+    #[test]
+    fn statements_that_a_person_can_run() {
+        let sqlite = SourceUrl::Sqlite("a.db".into());
+        let fetch = |table: &str, by: &[&str], tuples: usize| Fetch {
+            table: table.into(),
+            columns: vec!["id".to_owned(), "a\"b".to_owned()],
+            by: by.iter().map(|name| (*name).to_owned()).collect(),
+            values: (0..tuples)
+                .map(|_| by.iter().map(|_| Value::Int(1)).collect())
+                .collect(),
+            page: None,
+        };
+        for (fetch, expected) in [
+            (
+                fetch("t", &["id"], 1),
+                "select \"id\", \"a\"\"b\" from \"t\" where \"id\" = ?1",
+            ),
+            (
+                fetch("t", &["id"], 2),
+                "select \"id\", \"a\"\"b\" from \"t\" where \"id\" in (?1, ?2)",
+            ),
+            (
+                fetch("t", &["x", "y"], 2),
+                "select \"id\", \"a\"\"b\" from \"t\" where (\"x\", \"y\") in (values (?1, ?2), (?3, ?4))",
+            ),
+            (
+                fetch("t", &["id"], 9),
+                "select \"id\", \"a\"\"b\" from \"t\" where \"id\" in (?1, ?2, ?3, ?4, ?5, …)",
+            ),
+        ] {
+            assert_eq!(select(&sqlite, &fetch), expected);
+        }
+    }
 }

@@ -5,11 +5,15 @@
 mod clients;
 mod commands;
 mod conditions;
+mod dead;
 mod demo;
 mod faults;
+mod hydrate;
+mod pause;
 mod postgres;
 mod readme;
 mod search;
 mod sets;
 mod support;
 mod tate;
+mod why;

@@ -159,7 +159,8 @@ fn five_minutes(folder: &Path, url: &str, execute: &dyn Fn(&str)) {
         let output = shell(folder, line).output().unwrap();
         assert!(
             output.status.success() && !output.stdout.is_empty(),
-            "{line}: {}",
+            "{line}: {}{}",
+            String::from_utf8_lossy(&output.stdout),
             String::from_utf8_lossy(&output.stderr)
         );
     }

@@ -6,9 +6,12 @@
 //! Left to others: what is in flight (the owner's memory), and when to forget, retry or scan.
 
 mod append;
+mod dead;
 mod failure;
 mod file;
+mod journal;
 mod number;
+mod pause;
 mod read;
 mod reads;
 mod row_key;
@@ -23,8 +26,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use instep_core::{
-    Appended, ChangeLog, CollectionName, DocKey, FanOut, Owned, Position, Result, Scan, Seq, SetName,
-    SetState, SetStatus, Settlement, SourceName, Taken, Touch, Trouble,
+    Appended, ChangeLog, CollectionName, DeadFilter, DeadLetter, DeadReason, DocKey, FanOut, Owned, Pausable,
+    Paused, Position, Result, RowKey, Scan, Seq, SetName, SetState, SetStatus, Settlement, SourceName, Taken,
+    Touch, Trace, Trouble,
 };
 
 use thread::{Desk, Thread};
@@ -98,7 +102,15 @@ impl ChangeLog for SqliteLog {
         touches: &[Touch],
     ) -> Result<Appended> {
         let (source, upto, touches) = (source.clone(), upto.cloned(), touches.to_vec());
-        let write = move |desk: &mut Desk| append::append(&desk.conn, &source, upto.as_ref(), &touches);
+        let write = move |desk: &mut Desk| {
+            append::append(
+                &desk.conn,
+                desk.tickets.now_ms(),
+                &source,
+                upto.as_ref(),
+                &touches,
+            )
+        };
         self.writer.call(write).await
     }
 
@@ -109,7 +121,9 @@ impl ChangeLog for SqliteLog {
 
     async fn expanded(&self, id: u64, left: Option<&FanOut>, touches: &[Touch]) -> Result<Appended> {
         let (left, touches) = (left.cloned(), touches.to_vec());
-        let write = move |desk: &mut Desk| append::expanded(&desk.conn, id, left.as_ref(), &touches);
+        let write = move |desk: &mut Desk| {
+            append::expanded(&desk.conn, desk.tickets.now_ms(), id, left.as_ref(), &touches)
+        };
         self.writer.call(write).await
     }
 
@@ -133,7 +147,7 @@ impl ChangeLog for SqliteLog {
 
     async fn settle(&self, set: &Owned, done: &Settlement) -> Result<Appended> {
         let (set, done) = (set.clone(), done.clone());
-        let write = move |desk: &mut Desk| settle::settle(&desk.conn, &set, &done);
+        let write = move |desk: &mut Desk| settle::settle(&desk.conn, desk.tickets.now_ms(), &set, &done);
         self.writer.call(write).await
     }
 
@@ -172,10 +186,74 @@ impl ChangeLog for SqliteLog {
         self.reader.call(read).await
     }
 
+    async fn dead_letters(
+        &self,
+        set: &SetName,
+        wanted: &DeadFilter,
+        after: Option<&DocKey>,
+        n: usize,
+    ) -> Result<Vec<DeadLetter>> {
+        let (set, wanted, after) = (set.clone(), wanted.clone(), after.cloned());
+        let read = move |desk: &mut Desk| dead::dead_letters(&desk.conn, &set, &wanted, after.as_ref(), n);
+        self.reader.call(read).await
+    }
+
+    async fn dead_reasons(&self, set: &SetName) -> Result<Vec<DeadReason>> {
+        let set = set.clone();
+        let read = move |desk: &mut Desk| dead::reasons(&desk.conn, &set);
+        self.reader.call(read).await
+    }
+
+    async fn discard(&self, set: &SetName, keys: &[DocKey]) -> Result<u64> {
+        let (set, keys) = (set.clone(), keys.to_vec());
+        let write = move |desk: &mut Desk| dead::discard(&desk.conn, desk.tickets.now_ms(), &set, &keys);
+        self.writer.call(write).await
+    }
+
+    async fn entry_of(&self, key: &DocKey) -> Result<Option<Seq>> {
+        let key = key.clone();
+        let read = move |desk: &mut Desk| read::entry_of(&desk.conn, &key);
+        self.reader.call(read).await
+    }
+
+    async fn trace(&self, key: &DocKey, n: usize) -> Result<Trace> {
+        let key = key.clone();
+        let read = move |desk: &mut Desk| journal::trace(&desk.conn, &key, n);
+        self.reader.call(read).await
+    }
+
+    async fn readers_of(&self, row: &RowKey, n: usize) -> Result<Vec<DocKey>> {
+        let row = row.clone();
+        let read = move |desk: &mut Desk| reads::readers_of(&desk.conn, &row, n);
+        self.reader.call(read).await
+    }
+
+    async fn reads_of(&self, set: &SetName, key: &DocKey) -> Result<Vec<RowKey>> {
+        let (set, key) = (set.clone(), key.clone());
+        let read = move |desk: &mut Desk| reads::of(&desk.conn, &set, &key);
+        self.reader.call(read).await
+    }
+
     async fn set_state(&self, set: &SetName, state: &SetState) -> Result<()> {
         let (set, state) = (set.clone(), state.clone());
         let write = move |desk: &mut Desk| sets::set_state(&desk.conn, &set, &state);
         self.writer.call(write).await
+    }
+
+    async fn pause(&self, what: &Pausable) -> Result<bool> {
+        let what = what.clone();
+        let write = move |desk: &mut Desk| pause::pause(&desk.conn, desk.tickets.now_ms(), &what);
+        self.writer.call(write).await
+    }
+
+    async fn resume(&self, what: &Pausable) -> Result<bool> {
+        let what = what.clone();
+        let write = move |desk: &mut Desk| pause::resume(&desk.conn, &what);
+        self.writer.call(write).await
+    }
+
+    async fn paused(&self) -> Result<Vec<Paused>> {
+        self.reader.call(|desk| pause::paused(&desk.conn)).await
     }
 
     async fn status(&self) -> Result<Vec<SetStatus>> {

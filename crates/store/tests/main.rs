@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used)] // a test fails by panicking
 
+mod dead;
 mod files;
+mod journal;
 mod kill;
 mod reads;
 mod speed;

@@ -1,5 +1,8 @@
 //! The builder over any source: routes changes to documents and builds documents from rows.
 
+mod explain;
+mod rows;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -15,6 +18,9 @@ use crate::load::Loaded;
 use crate::plan::Plan;
 use crate::render;
 use crate::route::{FAN_OUT, Found, Frontier};
+
+pub use explain::{Explained, Fetched, Reached, RowRead};
+pub use rows::{RootTree, RowTree};
 
 /// Builds the documents of some collections from the sources they live in. Holds their definitions, and what was
 /// learned of the sources.

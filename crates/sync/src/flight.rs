@@ -9,7 +9,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use instep_core::{CollectionName, DocKey, Entry, Outcome, Reads, Scan, Seq, Settlement, Trouble};
+use instep_core::{
+    CollectionName, DocKey, Entry, Landed, Outcome, Reads, Scan, Seq, Settlement, Ticket, Trouble,
+};
 use tokio::time::Instant;
 
 /// A part of a scan that is finished as a whole.
@@ -154,6 +156,8 @@ pub(crate) struct Flight {
     reads: HashMap<DocKey, Reads>,
     /// How many rows these are.
     reads_rows: usize,
+    /// What is told of builds that ended, since the last settlement.
+    landed: Vec<Landed>,
     /// Settlements so far.
     settlements: u64,
     chunks: HashMap<ChunkId, usize>,
@@ -181,6 +185,7 @@ impl Flight {
             scanned: 0,
             reads: HashMap::new(),
             reads_rows: 0,
+            landed: Vec::new(),
             settlements: 0,
             chunks: HashMap::new(),
             next_chunk: 0,
@@ -206,6 +211,11 @@ impl Flight {
     /// How many documents wait to be built, at most.
     pub(crate) fn waiting(&self, lane: Lane) -> usize {
         self.queued[lane as usize]
+    }
+
+    /// Whether documents of this collection may wait to be built.
+    pub(crate) fn has_waiting(&self, lane: Lane, collection: &CollectionName) -> bool {
+        self.queues[lane as usize].contains_key(collection)
     }
 
     /// Whether the log may know troubles of this set.
@@ -383,6 +393,26 @@ impl Flight {
             self.queues[at].remove(name);
         }
         jobs
+    }
+
+    /// A job is about to land: what is told of it. Documents that a scan wrote are not named: a first load would push
+    /// everything else out of the journal.
+    pub(crate) fn note(&mut self, job: &Job, ticket: Ticket, landing: &Landing) {
+        let (outcome, code) = match landing {
+            Landing::Fine(Outcome::Indexed) if job.wanted.seq.is_none() && !job.wanted.chunks.is_empty() => {
+                return;
+            }
+            Landing::Fine(outcome) => (*outcome, None),
+            Landing::Trouble(trouble) => (outcome_of(trouble), Some(trouble.code.clone())),
+            Landing::Kept | Landing::Left | Landing::Again { .. } => return,
+        };
+        self.landed.push(Landed {
+            key: job.key.clone(),
+            seq: job.wanted.seq,
+            ticket,
+            outcome,
+            code,
+        });
     }
 
     /// A job has ended. What was parked behind it is ready now.
@@ -569,6 +599,7 @@ impl Flight {
             scans,
             scanned: std::mem::take(&mut self.scanned),
             reads: self.reads.drain().map(|(_, reads)| reads).collect(),
+            landed: std::mem::take(&mut self.landed),
             ..Settlement::default()
         };
         for (key, result) in results {

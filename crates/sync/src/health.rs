@@ -5,8 +5,10 @@
 //! steps. Then that collection halts by name: a scan of it is begun, durably, and what is touched from then on is left
 //! to that scan, so that it holds nothing back and nothing grows. Now and then the scan tries; once something can be
 //! built, the collection goes on, and the scan makes up for all that was left.
+//!
+//! A collection that a person paused is held back by the same means: its documents wait, or are left to a scan.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use instep_core::{CollectionName, Error};
@@ -46,8 +48,19 @@ pub(crate) struct Health {
     /// Failures that are further apart have nothing to do with each other.
     apart: Duration,
     ailing: BTreeMap<CollectionName, Ailing>,
+    /// Paused by a person.
+    paused: BTreeMap<CollectionName, Pause>,
     /// Went on after they were halted, and nobody wrote it down yet.
     recovered: Vec<CollectionName>,
+}
+
+/// What is done with the documents of a paused collection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pause {
+    /// They wait.
+    Waiting,
+    /// They are left to a scan, which is begun.
+    Left,
 }
 
 struct Ailing {
@@ -77,12 +90,19 @@ impl Health {
             grace,
             apart: grace.max(longest) * 2,
             ailing: BTreeMap::new(),
+            paused: BTreeMap::new(),
             recovered: Vec::new(),
         }
     }
 
     /// Whether no document of this collection may be built now.
     pub(crate) fn is_closed(&self, collection: &CollectionName, now: Instant) -> bool {
+        match self.paused.get(collection) {
+            Some(Pause::Waiting) => return true,
+            // They are landed at once.
+            Some(Pause::Left) => return false,
+            None => {}
+        }
         self.ailing
             .get(collection)
             .is_some_and(|ailing| match ailing.stage {
@@ -95,6 +115,9 @@ impl Health {
 
     /// Whether this collection may not be enumerated now.
     pub(crate) fn is_closed_to_scans(&self, collection: &CollectionName, now: Instant) -> bool {
+        if self.paused.contains_key(collection) {
+            return true;
+        }
         self.ailing
             .get(collection)
             .is_some_and(|ailing| match ailing.stage {
@@ -106,7 +129,44 @@ impl Health {
     /// Whether the documents of this collection are left to its scan.
     pub(crate) fn leaves(&self, collection: &CollectionName) -> bool {
         let ailing = self.ailing.get(collection);
-        ailing.is_some_and(|ailing| ailing.stage == Stage::Halted)
+        self.paused.get(collection) == Some(&Pause::Left)
+            || ailing.is_some_and(|ailing| ailing.stage == Stage::Halted)
+    }
+
+    /// These collections are paused now, and no others. Returns whether one goes on whose documents were left to a scan.
+    pub(crate) fn pause(&mut self, collections: BTreeSet<CollectionName>) -> bool {
+        let former = std::mem::take(&mut self.paused);
+        let mut goes_on = false;
+        for (collection, pause) in former {
+            match collections.contains(&collection) {
+                true => {
+                    self.paused.insert(collection, pause);
+                }
+                false => goes_on |= pause == Pause::Left,
+            }
+        }
+        for collection in collections {
+            self.paused.entry(collection).or_insert(Pause::Waiting);
+        }
+        goes_on
+    }
+
+    /// Whether any collection is paused.
+    pub(crate) fn has_paused(&self) -> bool {
+        !self.paused.is_empty()
+    }
+
+    /// The paused collections whose documents wait.
+    pub(crate) fn waiting_paused(&self) -> impl Iterator<Item = &CollectionName> {
+        let waiting = self.paused.iter().filter(|(_, pause)| **pause == Pause::Waiting);
+        waiting.map(|(collection, _)| collection)
+    }
+
+    /// The scan of this paused collection is begun: its documents are left to it.
+    pub(crate) fn leave_paused(&mut self, collection: &CollectionName) {
+        if let Some(pause) = self.paused.get_mut(collection) {
+            *pause = Pause::Left;
+        }
     }
 
     /// Whether this collection is halted, or about to be.
@@ -313,6 +373,24 @@ mod tests {
         case.wait(10);
         case.fail(&gone());
         assert_eq!(case.health.halting().len(), 1);
+    }
+
+    #[test]
+    fn a_paused_collection_waits_and_then_is_left_to_a_scan() {
+        let mut case = Case::new();
+        assert!(!case.health.has_paused() && !case.health.pause(BTreeSet::from([car()])));
+        case.wait(3_600);
+        assert!(case.is_closed() && !case.leaves() && case.health.is_closed_to_scans(&car(), case.now));
+        assert!(case.health.is_good(), "nothing is wrong with it");
+        assert_eq!(case.health.waiting_paused().collect::<Vec<_>>(), [&car()]);
+        case.health.leave_paused(&car());
+        // Seen again, it stays left.
+        assert!(!case.health.pause(BTreeSet::from([car()])));
+        assert!(!case.is_closed() && case.leaves() && case.health.is_closed_to_scans(&car(), case.now));
+        assert_eq!(case.health.waiting_paused().count(), 0);
+        assert!(case.health.pause(BTreeSet::new()), "its scan runs now");
+        assert!(!case.is_closed() && !case.leaves() && !case.health.is_closed_to_scans(&car(), case.now));
+        assert!(!case.health.pause(BTreeSet::new()));
     }
 
     #[test]

@@ -4,7 +4,9 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
-use instep_core::{Error, Fetch, Key, Node, NodeId, Result, ResultExt, RowKey, Rows, Snapshot, Value};
+use instep_core::{
+    Condition, Error, Fetch, Key, Node, NodeId, Result, ResultExt, RowKey, Rows, Snapshot, Value,
+};
 
 use crate::alike::canonical;
 use crate::known::RecordedNodes;
@@ -102,6 +104,16 @@ impl Loaded {
         &self.nodes[0].rows
     }
 
+    /// All rows of a node, in no particular order.
+    pub(crate) fn rows(&self, node: NodeId) -> &Rows {
+        &self.nodes[node].rows
+    }
+
+    /// The rows of a node that belong to a row of its parent, in the join's order.
+    pub(crate) fn children(&self, node: NodeId, parent: u32) -> &[u32] {
+        self.nodes[node].group(parent)
+    }
+
     /// A row of a node.
     pub(crate) fn row(&self, node: NodeId, at: u32) -> &[Value] {
         self.nodes[node].rows.row(at as usize)
@@ -179,12 +191,7 @@ impl Linked {
 
 /// Whether a row meets a condition, by its value; one that could not be computed is judged later.
 fn may_meet(condition: &Value) -> bool {
-    match condition {
-        Value::Bool(holds) => *holds,
-        Value::Int(holds) => *holds != 0,
-        Value::Bytes(_) => true,
-        Value::Null | Value::Double(_) | Value::Decimal(_) | Value::Text(_) | Value::Json(_) => false,
-    }
+    Condition::holds(condition) || matches!(condition, Value::Bytes(_))
 }
 
 async fn fetch(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use instep_core::{
-    ChangeLog, CollectionName, Error, Position, Result, SetName, SetState, SetStatus, Source, Trouble,
+    ChangeLog, CollectionName, Error, Fault, Position, Result, SetName, SetState, SetStatus, Source, Trouble,
 };
 use serde::Serialize;
 use tokio::sync::watch;
@@ -55,12 +55,13 @@ pub type Drained = (
 /// head of the log as it was then, with all scans and fan-outs done. Sources that halt, sets that do not follow,
 /// collections that are halted, and retries are not waited for: the answer names them. `sets`: those that are indexed here; they alone are waited for,
 /// even before their indexers have made them known to the log. A set that the log knows from an earlier configuration is
-/// nobody's work.
+/// nobody's work. Refused (`paused`) while something is paused.
 ///
 /// A source counts as drained once its follower has come as far as the source was at the call, whatever is committed
 /// meanwhile; one that was never followed, once its changes are captured: the scans find the rest.
 pub async fn caught_up(log: &SignalledLog, sources: &[Drained], sets: &[SetName]) -> Result<CaughtUp> {
     let named = sets;
+    refuse_paused(log).await?;
     let mut signal = log.watch();
     for (source, status, _) in sources {
         let goal = source.head().await?;
@@ -83,6 +84,7 @@ pub async fn caught_up(log: &SignalledLog, sources: &[Drained], sets: &[SetName]
             head = sets.first().map_or(head, |first| first.head);
         }
         fans_out = pending > 0;
+        refuse_paused(log).await?;
         let halted = halted_collections(log, &sets).await?;
         // Scans of a collection whose source halted before its changes were captured wait for a person.
         let stuck: BTreeSet<CollectionName> = sources
@@ -102,6 +104,18 @@ pub async fn caught_up(log: &SignalledLog, sources: &[Drained], sets: &[SetName]
             () = tokio::time::sleep(Duration::from_secs(1)) => {}
         }
     }
+}
+
+/// What is paused is not indexed, and would be waited for for ever.
+async fn refuse_paused(log: &SignalledLog) -> Result<()> {
+    let paused = log.paused().await?;
+    if paused.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<String> = paused.iter().map(|paused| paused.what.to_string()).collect();
+    let message = format!("{} is paused, so not everything is indexed", names.join(", "));
+    Err(Error::new(Fault::Conflict, "paused", message)
+        .with_remedy("instep resume <name>, or let `instep serve` index the rest"))
 }
 
 fn is_drained(source: &dyn Source, status: &SourceStatus, goal: Option<&Position>) -> bool {

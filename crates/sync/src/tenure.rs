@@ -4,6 +4,8 @@
 //! build starts as soon as there is something and its lane has room for one, so an idle set reacts at once; while
 //! batches are under way, further touches of a document fold. Settling never waits for reads, nor reads for it.
 
+mod pause;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -183,6 +185,10 @@ impl<'a> Tenure<'a> {
                     self.scans_changed |= signal.scans != self.seen.scans;
                     let states_changed = signal.states != self.seen.states;
                     self.seen = signal;
+                    if states_changed {
+                        // Also what is paused.
+                        self.next_poll = Instant::now();
+                    }
                     if states_changed && !self.follows().await {
                         return Ok(Stop::NotFollowing);
                     }
@@ -258,6 +264,7 @@ impl<'a> Tenure<'a> {
         if now >= self.next_poll {
             self.next_poll = now + self.on.options.poll;
             (self.more, self.scans_changed) = (true, true);
+            self.look_for_paused().await?;
             if self.flight.is_troubled() {
                 let due = self.on.log.due(&self.on.set, self.on.clock.now_ms(), DUE).await?;
                 due.into_iter()
@@ -598,6 +605,7 @@ impl<'a> Tenure<'a> {
             if let Some(outcome) = outcome_of(&landing) {
                 *counts.entry(outcome).or_default() += 1;
             }
+            self.flight.note(&job, batch.route.ticket, &landing);
             self.flight.land(job, landing);
         }
         for (outcome, n) in counts {

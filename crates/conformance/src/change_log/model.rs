@@ -283,6 +283,7 @@ impl Owner {
                 .collect(),
             scans: std::mem::take(&mut self.scans),
             scanned: std::mem::take(&mut self.scanned),
+            landed: Vec::new(),
             reads: std::mem::take(&mut self.reads)
                 .into_iter()
                 .map(|read| Reads {

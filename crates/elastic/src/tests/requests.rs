@@ -4,7 +4,9 @@ use instep_core::query::*;
 use instep_core::request::{SearchRequest, SourceFilter, TrackTotalHits};
 
 use super::{NOW, params, search};
-use crate::{Params, ResponseOptions, SearchCall, parse_count, parse_get, parse_mget, parse_search};
+use crate::{
+    Hydration, Params, ResponseOptions, SearchCall, parse_count, parse_get, parse_mget, parse_search,
+};
 
 #[track_caller]
 fn query(body: &str) -> Query {
@@ -262,7 +264,7 @@ fn the_url_goes_before_the_body() {
     assert_eq!(request.source.excludes, ["x", "y"]);
     assert!(!request.source.none);
     assert_eq!(request.track_total_hits, TrackTotalHits::No);
-    assert!(call.options.pretty && call.options.typed_keys && call.options.hydrate);
+    assert!(call.options.pretty && call.options.typed_keys && call.options.hydrate == Hydration::Row);
 }
 
 #[test]
@@ -387,7 +389,16 @@ fn documents() {
     .unwrap();
     assert_eq!(call.source.includes, ["a", "b"]);
     assert_eq!(call.source.excludes, ["c"]);
-    assert!(call.options.hydrate);
+    for (said, hydration) in [
+        ("", Hydration::Row),
+        ("true", Hydration::Row),
+        ("false", Hydration::None),
+        ("joins", Hydration::Joins),
+    ] {
+        let call = parse_get(&params(&[("hydrate", said)])).unwrap();
+        assert_eq!(call.options.hydrate, hydration, "{said}");
+    }
+    assert!(parse_get(&params(&[("hydrate", "deep")])).is_err());
 
     let body = br#"{"docs":[{"_index":"car-sv","_id":"7"},{"_id":8,"_source":true}]}"#;
     let call = parse_mget(body, &params(&[("_source", "false")])).unwrap();

@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use instep_core::{
-    Appended, ChangeLog, CollectionName, DocKey, FanOut, Owned, Position, Result, Scan, Seq, SetName,
-    SetState, SetStatus, Settlement, SourceName, Taken, Touch, Trouble,
+    Appended, ChangeLog, CollectionName, DeadFilter, DeadLetter, DeadReason, DocKey, FanOut, Owned, Pausable,
+    Paused, Position, Result, RowKey, Scan, Seq, SetName, SetState, SetStatus, Settlement, SourceName, Taken,
+    Touch, Trace, Trouble,
 };
 
 use crate::clock::now_us;
@@ -120,8 +121,54 @@ impl ChangeLog for Recorded {
         self.log.trouble_of(set, keys).await
     }
 
+    async fn dead_letters(
+        &self,
+        set: &SetName,
+        wanted: &DeadFilter,
+        after: Option<&DocKey>,
+        n: usize,
+    ) -> Result<Vec<DeadLetter>> {
+        self.log.dead_letters(set, wanted, after, n).await
+    }
+
+    async fn dead_reasons(&self, set: &SetName) -> Result<Vec<DeadReason>> {
+        self.log.dead_reasons(set).await
+    }
+
+    async fn discard(&self, set: &SetName, keys: &[DocKey]) -> Result<u64> {
+        self.log.discard(set, keys).await
+    }
+
+    async fn entry_of(&self, key: &DocKey) -> Result<Option<Seq>> {
+        self.log.entry_of(key).await
+    }
+
+    async fn trace(&self, key: &DocKey, n: usize) -> Result<Trace> {
+        self.log.trace(key, n).await
+    }
+
+    async fn readers_of(&self, row: &RowKey, n: usize) -> Result<Vec<DocKey>> {
+        self.log.readers_of(row, n).await
+    }
+
+    async fn reads_of(&self, set: &SetName, key: &DocKey) -> Result<Vec<RowKey>> {
+        self.log.reads_of(set, key).await
+    }
+
     async fn set_state(&self, set: &SetName, state: &SetState) -> Result<()> {
         self.log.set_state(set, state).await
+    }
+
+    async fn pause(&self, what: &Pausable) -> Result<bool> {
+        self.log.pause(what).await
+    }
+
+    async fn resume(&self, what: &Pausable) -> Result<bool> {
+        self.log.resume(what).await
+    }
+
+    async fn paused(&self) -> Result<Vec<Paused>> {
+        self.log.paused().await
     }
 
     async fn status(&self) -> Result<Vec<SetStatus>> {

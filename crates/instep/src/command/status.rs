@@ -118,6 +118,7 @@ pub(crate) fn table(status: &Value) -> String {
                 scan["done"]
             ));
         }
+        notes.extend(dead_note(set));
         if set["configured"] == false {
             notes.push(format!(
                 "set {} is not in the configuration: nobody works on it, and it holds the change log back; define it again",
@@ -151,6 +152,15 @@ pub(crate) fn table(status: &Value) -> String {
             part("set"),
             problem("message"),
             problem("remedy")
+        ));
+    }
+    for paused in status["paused"].as_array().into_iter().flatten() {
+        let part = |name: &str| paused[name].as_str().unwrap_or_default();
+        notes.push(format!(
+            "{} {} is paused since {}\n    next: instep resume {0}:{1}",
+            part("kind"),
+            part("name"),
+            crate::command::moment(paused["since_ms"].as_i64())
         ));
     }
     for source in status["sources"].as_array().into_iter().flatten() {
@@ -200,6 +210,26 @@ pub(crate) fn table(status: &Value) -> String {
         text.push('\n');
     }
     text
+}
+
+/// How many dead letters a set has, by reason.
+fn dead_note(set: &Value) -> Option<String> {
+    let reasons = set["dead_reasons"].as_array()?;
+    let counted = |reason: &Value| {
+        format!(
+            "{} {}",
+            reason["count"],
+            reason["code"].as_str().unwrap_or_default()
+        )
+    };
+    let counted: Vec<String> = reasons.iter().map(counted).collect();
+    (!counted.is_empty()).then(|| {
+        format!(
+            "dead letters in set {}: {}\n    next: instep dead list",
+            set["set"].as_str().unwrap_or_default(),
+            counted.join(", ")
+        )
+    })
 }
 
 /// A table without the blanks at the ends of its lines.

@@ -1,23 +1,26 @@
 //! Appending touches: the entry of a document moves to the tail, its former number is remembered as moved.
 
-use instep_core::{Appended, CollectionName, DocKey, Error, FanOut, Position, Seq, SourceName, Touch};
+use instep_core::{
+    Appended, CollectionName, DocKey, Error, FanOut, Position, Seq, SourceName, Touch, TouchedBy,
+};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
 use super::failure::Done;
 use super::number::{from_db, to_db};
-use super::{reads, scans};
+use super::{journal, reads, scans};
 
 /// Entries that one call of [`forget_some`] removes, so that appends never wait long behind it.
 const FORGET: i64 = 10_000;
 
-/// Writes touches and how far their source was followed.
+/// Writes touches and how far their source was followed. `now_ms`: the time.
 pub(super) fn append(
     conn: &Connection,
+    now_ms: u64,
     source: &SourceName,
     upto: Option<&Position>,
     touches: &[Touch],
 ) -> Done<Appended> {
-    let appended = touch(conn, touches)?;
+    let appended = touch(conn, now_ms, &TouchedBy::Source(source.clone()), touches)?;
     if let Some(upto) = upto {
         conn.prepare_cached(
             "insert into source_position (source, identity, at) values (?1, ?2, ?3)
@@ -38,11 +41,12 @@ pub(super) fn forget_position(conn: &Connection, source: &SourceName) -> Done<()
 /// Replaces a fan-out by what is left of it and writes its touches. One that is finished already stays finished.
 pub(super) fn expanded(
     conn: &Connection,
+    now_ms: u64,
     id: u64,
     left: Option<&FanOut>,
     touches: &[Touch],
 ) -> Done<Appended> {
-    let appended = touch(conn, touches)?;
+    let appended = touch(conn, now_ms, &TouchedBy::FanOut, touches)?;
     match left {
         Some(left) => conn
             .prepare_cached("update fan_out set body = ?2 where id = ?1")?
@@ -55,12 +59,16 @@ pub(super) fn expanded(
 }
 
 /// Touches documents once more, each at most once and in order of their keys.
-pub(super) fn touch_again(conn: &Connection, documents: impl IntoIterator<Item = DocKey>) -> Done<Appended> {
+pub(super) fn touch_again(
+    conn: &Connection,
+    now_ms: u64,
+    documents: impl IntoIterator<Item = DocKey>,
+) -> Done<Appended> {
     let touches: Vec<Touch> = documents.into_iter().map(Touch::Document).collect();
-    touch(conn, &touches)
+    touch(conn, now_ms, &TouchedBy::Read, &touches)
 }
 
-fn touch(conn: &Connection, touches: &[Touch]) -> Done<Appended> {
+fn touch(conn: &Connection, now_ms: u64, by: &TouchedBy, touches: &[Touch]) -> Done<Appended> {
     let mut reached = reads::touched(conn, touches)?;
     if !reached.documents.is_empty() {
         for touch in touches {
@@ -95,6 +103,12 @@ fn touch(conn: &Connection, touches: &[Touch]) -> Done<Appended> {
     for collection in &reached.scans {
         restart_scans(conn, collection)?;
     }
+    let touched = touches.iter().filter_map(|touch| match touch {
+        Touch::Document(key) => Some(key),
+        Touch::FanOut(_) | Touch::Row(_) | Touch::Scan(_) => None,
+    });
+    let first = from_db(head - documents + 1);
+    journal::touched(conn, now_ms, by, first, touched.chain(&reached.documents))?;
     Ok(Appended {
         head: Seq(from_db(head)),
         touched: from_db(documents),

@@ -13,7 +13,11 @@ use super::failure::{REBUILD, corrupt, from_sqlite};
 const APPLICATION_ID: i64 = 0x696e_7374;
 
 /// Step n makes version n + 1 of version n. Steps that were released are never edited.
-const MIGRATIONS: &[&str] = &[include_str!("1.sql"), include_str!("2.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("1.sql"),
+    include_str!("2.sql"),
+    include_str!("3.sql"),
+];
 
 /// Holds the state file for this process until it is dropped, also when the process is killed.
 #[derive(Debug)]

@@ -92,7 +92,8 @@ fn collect(mut rows: rusqlite::Rows<'_>) -> Done<Vec<Trouble>> {
     Ok(found)
 }
 
-fn trouble(row: &Row<'_>) -> Done<Trouble> {
+/// A trouble in the first columns of a row, in the order of [`TROUBLE`].
+pub(super) fn trouble(row: &Row<'_>) -> Done<Trouble> {
     let doc: String = row.get(1)?;
     Ok(Trouble {
         key: DocKey {
@@ -105,6 +106,15 @@ fn trouble(row: &Row<'_>) -> Done<Trouble> {
         attempts: row.get(5)?,
         next_ms: row.get(6)?,
     })
+}
+
+/// The number of a document's entry.
+pub(super) fn entry_of(conn: &Connection, key: &DocKey) -> Done<Option<Seq>> {
+    let seq = conn
+        .prepare_cached("select seq from change_log where collection = ?1 and doc = ?2")?
+        .query_row([key.collection.as_str(), key.id.as_str()], |row| row.get(0))
+        .optional()?;
+    Ok(seq.map(from_db).map(Seq))
 }
 
 /// The last number drawn.

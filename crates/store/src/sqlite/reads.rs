@@ -14,7 +14,7 @@ use instep_core::{CollectionName, DocKey, Reads, RowKey, SetName, TableName, Tou
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::failure::{Done, corrupt};
-use super::number::{from_db, to_db};
+use super::number::{from_db, limit, to_db};
 use super::row_key::Stored;
 use super::sets;
 
@@ -297,6 +297,51 @@ fn new_place(conn: &Connection, set: &SetName, collection: &CollectionName) -> D
     conn.prepare_cached("insert into read_place (set_name, collection) values (?1, ?2)")?
         .execute([set.as_str(), collection.as_str()])?;
     Ok(conn.last_insert_rowid())
+}
+
+/// The documents that recorded a row, in any set.
+pub(super) fn readers_of(conn: &Connection, row: &RowKey, n: usize) -> Done<Vec<DocKey>> {
+    let mut readers = conn.prepare_cached(
+        "select distinct read_place.collection, read_doc.doc
+         from read_table join read_row on read_row.tbl = read_table.id
+             join read_doc on read_doc.id = read_row.doc join read_place on read_place.id = read_doc.place
+         where read_table.name = ?1 and read_row.key = ?2 and not read_place.gone order by 1, 2 limit ?3",
+    )?;
+    let mut rows = readers.query(params![row.table.as_str(), Stored::of(&row.key), limit(n)])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(DocKey {
+            collection: row.get::<_, String>(0)?.into(),
+            id: sets::doc_id(&row.get::<_, String>(1)?)?,
+        });
+    }
+    Ok(found)
+}
+
+/// What a document of a set recorded.
+pub(super) fn of(conn: &Connection, set: &SetName, key: &DocKey) -> Done<Vec<RowKey>> {
+    let Some(place) = place(conn, set, &key.collection)? else {
+        return Ok(Vec::new());
+    };
+    let rows: Option<String> = conn
+        .prepare_cached("select rows from read_doc where place = ?1 and doc = ?2")?
+        .query_row(params![place, key.id.as_str()], |row| row.get(0))
+        .optional()?;
+    let Some(rows) = rows else { return Ok(Vec::new()) };
+    let mut found = Vec::new();
+    for (table, stored) in Rows::from_text(&rows)?.iter() {
+        let name: String = conn
+            .prepare_cached("select name from read_table where id = ?1")?
+            .query_row([table], |row| row.get(0))?;
+        let key = stored
+            .key()
+            .ok_or_else(|| corrupt("a row's key in the state file cannot be read"))?;
+        found.push(RowKey {
+            table: name.into(),
+            key,
+        });
+    }
+    Ok(found)
 }
 
 /// What a set recorded is no longer looked up, except of these collections.

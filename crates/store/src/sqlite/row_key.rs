@@ -28,6 +28,54 @@ impl Stored {
         }
         Stored::Text(text)
     }
+
+    /// The key again; `None` for a text that no key has.
+    pub(super) fn key(&self) -> Option<Key> {
+        let text = match self {
+            Stored::Int(only) => return Some(Key::new([Value::Int(*only)])),
+            Stored::Text(text) => text,
+        };
+        let mut parts = vec![String::new()];
+        let mut chars = text.chars();
+        while let Some(c) = chars.next() {
+            let part = parts.last_mut()?;
+            match c {
+                '\\' => part.push(chars.next()?),
+                ',' => parts.push(String::new()),
+                c => part.push(c),
+            }
+        }
+        let values: Option<Vec<Value>> = parts.iter().map(|part| read(part)).collect();
+        values.map(Key::new)
+    }
+}
+
+/// A part without its escapes: the inverse of [`write`].
+fn read(part: &str) -> Option<Value> {
+    let mut chars = part.chars();
+    let kind = chars.next()?;
+    let rest = chars.as_str();
+    Some(match kind {
+        'n' => Value::Null,
+        'b' => Value::Bool(rest == "1"),
+        'i' => Value::Int(rest.parse().ok()?),
+        'f' => Value::Double(f64::from_bits(u64::from_str_radix(rest, 16).ok()?)),
+        'd' => Value::Decimal(rest.into()),
+        't' => Value::text(rest),
+        'u' => Value::text(&unpacked(rest)?),
+        'x' => Value::Bytes(bytes(rest)?.into()),
+        'j' => Value::Json(rest.into()),
+        _ => return None,
+    })
+}
+
+fn bytes(hex: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u8>> = hex
+        .chars()
+        .map(|digit| digit.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
+        .collect();
+    let digits = digits.filter(|digits| digits.len().is_multiple_of(2))?;
+    Some(digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect())
 }
 
 impl ToSql for Stored {
@@ -79,13 +127,29 @@ fn uuid(text: &str) -> Option<u128> {
     u128::from_str_radix(&text.replace('-', ""), 16).ok()
 }
 
+const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
 /// 128 bits in 22 characters after a `u`, six bits in each.
 fn packed(number: u128, text: &mut String) {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     text.push('u');
     for at in (0..22).rev() {
         text.push(char::from(DIGITS[(number >> (at * 6) & 63) as usize]));
     }
+}
+
+/// The UUID whose number is in these 22 characters, in its usual spelling.
+fn unpacked(text: &str) -> Option<String> {
+    if text.len() != 22 {
+        return None;
+    }
+    let mut number: u128 = 0;
+    for byte in text.bytes() {
+        let digit = DIGITS.iter().position(|digit| *digit == byte)?;
+        number = number << 6 | digit as u128;
+    }
+    let hex = format!("{number:032x}");
+    let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
+    Some(parts.join("-"))
 }
 
 #[cfg(test)]
@@ -152,6 +216,13 @@ mod tests {
         ) {
             let (a, b) = (Key::new(a), Key::new(b));
             prop_assert_eq!(Stored::of(&a) == Stored::of(&b), a == b, "{:?} {:?}", a, b);
+        }
+
+        #[test]
+        fn the_key_comes_back(key in prop::collection::vec(value(), 1..4)) {
+            let key = Key::new(key);
+            let back = Stored::of(&key).key().expect("every key that is written can be read");
+            prop_assert_eq!(Stored::of(&back), Stored::of(&key), "{:?} {:?}", back, key);
         }
 
         #[test]

@@ -11,7 +11,8 @@
 //! | neither | refused | refused |
 //!
 //! A row whose number was passed before: healed, or another touch of its document failed → superseded when the log
-//! holds a later touch of the document, else the outcome of the retry or scan that healed it.
+//! holds a later touch of the document, else the outcome of the retry or scan that healed it. A dead letter that a person
+//! discards (`dead.rs`) → the same, with deleted as the outcome.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -21,7 +22,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::failure::{Done, Failure};
 use super::number::{from_db, to_db};
-use super::{append, reads, scans, sets};
+use super::{append, journal, reads, scans, sets};
 
 /// What a settlement adds to a set's counters.
 #[derive(Default)]
@@ -61,7 +62,8 @@ fn in_order(outcome: Outcome) -> Option<Settled> {
 }
 
 /// Makes finished work durable, or refuses all of it. Returns what it touched again.
-pub(super) fn settle(conn: &Connection, owned: &Owned, done: &Settlement) -> Done<Appended> {
+/// `now_ms`: the time.
+pub(super) fn settle(conn: &Connection, now_ms: u64, owned: &Owned, done: &Settlement) -> Done<Appended> {
     let known = sets::still_owned(conn, owned)?;
     let digest = digest(done);
     if digest == known.settled {
@@ -77,7 +79,7 @@ pub(super) fn settle(conn: &Connection, owned: &Owned, done: &Settlement) -> Don
     // Healed first: a document that is in both lists stays in trouble.
     heal(conn, set, old, &done.healed, &mut added)?;
     for trouble in &done.troubles {
-        write_trouble(conn, set, old, trouble, &mut added)?;
+        write_trouble(conn, now_ms, set, old, trouble, &mut added)?;
     }
     if new > old {
         pass(conn, set, old, new, &done.passed, &mut added)?;
@@ -100,12 +102,13 @@ pub(super) fn settle(conn: &Connection, owned: &Owned, done: &Settlement) -> Don
         to_db(done.scanned),
         digest
     ])?;
+    journal::landed(conn, now_ms, set, &done.landed)?;
     if done.reads.is_empty() {
         return Ok(nothing_touched(head));
     }
     // Last of all: the numbers that are drawn now belong to no settlement before the next.
     let again = reads::record(conn, set, &done.reads)?;
-    append::touch_again(conn, again)
+    append::touch_again(conn, now_ms, again)
 }
 
 fn nothing_touched(head: u64) -> Appended {
@@ -200,6 +203,7 @@ fn heal(
 /// Writes a trouble in place of what was known of its document, and settles which touch stands behind it.
 fn write_trouble(
     conn: &Connection,
+    now_ms: u64,
     set: &SetName,
     old: u64,
     trouble: &Trouble,
@@ -220,10 +224,11 @@ fn write_trouble(
         None => 0,
     };
     conn.prepare_cached(
-        "insert into trouble (set_name, collection, doc, seq, code, reason, attempts, next_ms)
-         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+        "insert into trouble (set_name, collection, doc, seq, code, reason, attempts, next_ms, since_ms, last_ms)
+         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9)
          on conflict (set_name, collection, doc) do update set seq = excluded.seq, code = excluded.code,
-             reason = excluded.reason, attempts = excluded.attempts, next_ms = excluded.next_ms",
+             reason = excluded.reason, attempts = excluded.attempts, next_ms = excluded.next_ms,
+             last_ms = excluded.last_ms",
     )?
     .execute(params![
         set.as_str(),
@@ -233,7 +238,8 @@ fn write_trouble(
         trouble.code,
         trouble.reason,
         trouble.attempts,
-        trouble.next_ms
+        trouble.next_ms,
+        to_db(now_ms)
     ])?;
     Ok(())
 }
@@ -327,7 +333,8 @@ fn number_behind(conn: &Connection, set: &SetName, key: &DocKey) -> Done<Option<
     Ok(seq.map(from_db))
 }
 
-fn touched_after(conn: &Connection, key: &DocKey, seq: u64) -> Done<bool> {
+/// Whether the log holds a later touch of the document.
+pub(super) fn touched_after(conn: &Connection, key: &DocKey, seq: u64) -> Done<bool> {
     let later = conn
         .prepare_cached("select 1 from change_log where collection = ?1 and doc = ?2 and seq > ?3")?
         .exists(params![key.collection.as_str(), key.id.as_str(), to_db(seq)])?;
@@ -368,6 +375,8 @@ fn digest(done: &Settlement) -> i64 {
         scans,
         scanned,
         reads,
+        // What is told of the work is no part of it.
+        landed: _,
     } = done;
     (number, position, passed, healed, scanned, reads).hash(&mut hasher);
     for trouble in troubles {

@@ -46,9 +46,14 @@ impl Tickets {
         }
     }
 
+    /// The time, in milliseconds since 1970.
+    pub(super) fn now_ms(&self) -> u64 {
+        self.clock.as_ref().map_or(0, |clock| clock())
+    }
+
     /// The next ticket of a set that exists.
     pub(super) fn draw(&mut self, conn: &Connection, set: &SetName) -> Done<Ticket> {
-        let now_ms = self.clock.as_ref().map_or(0, |clock| clock());
+        let now_ms = self.now_ms();
         let known = self.drawn.get(set).map(|drawn| (drawn.last, drawn.reserved));
         let (last, reserved) = match known {
             Some((last, Some(reserved))) => (last, reserved),

@@ -470,3 +470,49 @@ fn what_is_left_to_a_scan_is_passed_and_keeps_its_trouble() {
     assert!(settlement.healed.is_empty() && settlement.troubles.is_empty());
     assert_eq!((settlement.scanned, flight.len(), flight.held()), (0, 0, 0));
 }
+
+/// What is told of builds: all but what a scan wrote in order, which would push everything else out of the journal.
+#[test]
+fn builds_are_told_but_for_what_a_scan_wrote_in_order() {
+    let mut flight = flight();
+    flight.arrive(vec![entry(1, 1)]);
+    flight.chunk(vec![key(3), key(5), key(7)], Request::Source);
+    flight.retry(key(9));
+    let mut told = |lane: Lane, landing: fn(u8) -> Landing| {
+        let (_, jobs) = flight.next_batch(lane, 10, |_| false).unwrap();
+        for (at, job) in (0..).zip(jobs) {
+            let landing = landing(at);
+            flight.note(&job, Ticket(8), &landing);
+            flight.land(job, landing);
+        }
+    };
+    told(Lane::Live, |_| Landing::Fine(Outcome::Indexed));
+    told(Lane::Second, |at| match at {
+        0 => Landing::Fine(Outcome::Indexed),
+        1 => Landing::Fine(Outcome::Deleted),
+        2 => Landing::Trouble(trouble(7, true)),
+        _ => Landing::Fine(Outcome::Indexed),
+    });
+    let settlement = flight.settlement(Vec::new()).unwrap();
+    let landed: Vec<_> = settlement
+        .landed
+        .iter()
+        .map(|landed| {
+            (
+                landed.key.clone(),
+                landed.seq,
+                landed.outcome,
+                landed.code.as_deref(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        landed,
+        [
+            (key(1), Some(Seq(1)), Outcome::Indexed, None),
+            (key(5), None, Outcome::Deleted, None),
+            (key(7), None, Outcome::Dead, Some("misfit")),
+            (key(9), None, Outcome::Indexed, None)
+        ]
+    );
+}

@@ -8,6 +8,7 @@ mod follower;
 mod halts;
 mod log;
 mod once;
+mod pause;
 mod random;
 mod recorded;
 mod rig;
