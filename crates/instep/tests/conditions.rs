@@ -204,6 +204,44 @@ fn rows_enter_and_leave(shop: &Shop) {
     becomes(&served, "a publication", "/car/_doc/2", Some(beetle));
     verified("all of it");
 
+    let told = shop.product.json(&["explain", "doc", "car", "1"]);
+    let because = &told["sets"][0]["because"][0];
+    assert_eq!(because["code"], "condition_not_met", "{told}");
+    assert!(
+        because["message"]
+            .as_str()
+            .unwrap()
+            .contains("published and deleted_at is null"),
+        "{told}"
+    );
+    let before = served.status(None)["sets"][0]["counts"]["touches"]
+        .as_u64()
+        .unwrap();
+    let touched = shop
+        .product
+        .json(&["touch", "car", "--where", "price >= 200 and published"]);
+    assert_eq!(
+        (&touched["touched"], &touched["running"]),
+        (&json!(2), &json!(true)),
+        "{touched}"
+    );
+    let after = || {
+        served.status(None)["sets"][0]["counts"]["touches"]
+            .as_u64()
+            .unwrap()
+    };
+    eventually("the touches", Duration::from_secs(30), || after() == before + 2);
+    let told = shop
+        .product
+        .refused(&["touch", "car", "--where", "price >= random()"], 2);
+    assert!(
+        told.contains("random") || told.contains("non-deterministic"),
+        "{told}"
+    );
+    let told = shop.product.json(&["touch", "car"]);
+    assert_eq!((&told["touched"], &told["scan"]), (&Value::Null, &json!(true)));
+    verified("a scan");
+
     // One row fails the other collection's expression, and no other does.
     becomes(
         &served,

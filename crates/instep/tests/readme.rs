@@ -192,6 +192,7 @@ fn the_example_configuration_works() {
     let expected = json!({
         "title": "Red folding bicycle",
         "price": 199.5,
+        "initial": "R",
         "seller": { "name": "Ann Cycles", "country": "SE" },
         "reviews": [
             { "stars": 3, "body": "it creaks", "author": { "name": "Dag" } },
