@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used)] // a suite fails by panicking
 
 mod model;
+mod placements;
 mod reads;
 
 use std::future::Future;
@@ -20,6 +21,7 @@ use instep_core::{
 };
 
 pub use model::any_history;
+pub use placements::placements_are_kept_until_they_are_forgotten;
 pub use reads::{
     a_row_that_very_many_read_is_a_scan, a_row_touched_while_it_was_read_is_read_again,
     reads_are_replaced_by_the_last_build, reads_go_with_their_collection_and_set,
@@ -53,7 +55,7 @@ macro_rules! change_log_suite {
             states_are_kept memos_are_kept concurrent_appends_are_all_kept
             touched_rows_touch_their_readers a_row_touched_while_it_was_read_is_read_again
             reads_are_replaced_by_the_last_build reads_go_with_their_collection_and_set
-            a_row_that_very_many_read_is_a_scan any_history);
+            a_row_that_very_many_read_is_a_scan placements_are_kept_until_they_are_forgotten any_history);
     };
     ($fresh:expr; $($case:ident)+) => {
         mod change_log_suite {

@@ -11,7 +11,8 @@ use crate::change::Watched;
 use crate::error::{Error, Result};
 use crate::expression::Expression;
 use crate::field::FieldType;
-use crate::name::{CollectionName, Language, SourceName, TableName};
+use crate::language::Languages;
+use crate::name::{CollectionName, SourceName, TableName};
 use crate::source::TableSchema;
 use crate::value::Value;
 
@@ -28,8 +29,8 @@ pub struct Collection {
     pub root: TableSchema,
     /// The documents' fields, in the order of the configuration.
     pub fields: Vec<Field>,
-    /// The language of its documents.
-    pub language: Language,
+    /// The languages of its documents: each has an index of its own.
+    pub language: Languages,
     /// Who may read a document.
     pub readers: ReadersRule,
 }

@@ -35,6 +35,9 @@ pub enum FieldType {
 }
 
 impl FieldType {
+    /// Stands for an analyzer in the definition of a collection with several languages: each partition's own.
+    pub const BY_LANGUAGE: &str = "by language";
+
     /// The type's name.
     pub fn name(&self) -> &'static str {
         match self {

@@ -17,6 +17,7 @@ pub mod field;
 pub mod index_set;
 pub mod journal;
 pub mod key;
+pub mod language;
 pub mod log;
 pub mod mapping;
 pub mod name;
@@ -40,9 +41,10 @@ pub use field::FieldType;
 pub use index_set::{Counts, SetState, SetStatus};
 pub use journal::{Event, Happened, Landed, TouchedBy, Trace};
 pub use key::{DocId, DocKey, Key, RowKey};
+pub use language::{Languages, Spoken};
 pub use log::{
-    Appended, ChangeLog, Entry, Epoch, FanOut, Outcome, Owned, Reads, Scan, Seq, Settlement, Side, Taken,
-    Ticket, Touch, Trouble,
+    Appended, ChangeLog, Entry, Epoch, FanOut, Outcome, Owned, Placed, Reads, Scan, Seq, Settlement, Side,
+    Taken, Ticket, Touch, Trouble,
 };
 pub use mapping::{Mapping, Resolved};
 pub use name::{ClusterName, CollectionName, IndexName, Language, SetName, SourceName, TableName};

@@ -19,7 +19,7 @@ use crate::error::Result;
 use crate::index_set::{SetState, SetStatus};
 use crate::journal::{Landed, Trace};
 use crate::key::{DocKey, Key, RowKey};
-use crate::name::{CollectionName, SetName, SourceName};
+use crate::name::{CollectionName, Language, SetName, SourceName};
 use crate::pause::{Pausable, Paused};
 use crate::value::Value;
 
@@ -237,6 +237,19 @@ pub struct Settlement {
     pub reads: Vec<Reads>,
     /// Builds that ended, for the journal.
     pub landed: Vec<Landed>,
+    /// Documents of collections with several partitions that were written.
+    pub placed: Vec<Placed>,
+}
+
+/// Where a document lies, in a collection with several partitions.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Placed {
+    /// The document.
+    pub key: DocKey,
+    /// The one partition in which it lies, or `None` where that is not known, or it is gone.
+    pub language: Option<Language>,
+    /// Under which it was written there. What was forgotten under a higher one stays forgotten.
+    pub ticket: Ticket,
 }
 
 /// The durable state of all sets. One implementation per kind of store.
@@ -294,6 +307,13 @@ pub trait ChangeLog: Send + Sync {
 
     /// The scans of a set, finished ones included, by collection.
     async fn scans(&self, set: &SetName) -> Result<Vec<Scan>>;
+
+    /// The partition in which each of these documents lies, where the set's owners wrote that down: it lies in no other.
+    async fn placements(&self, set: &SetName, keys: &[DocKey]) -> Result<Vec<Option<Language>>>;
+
+    /// Forgets where these documents lie, durably: to be called before one is written to another partition, so that whoever
+    /// comes after a crash looks for it in all of them. `ticket`: the write's, or 0.
+    async fn forget_placements(&self, set: &SetName, keys: &[DocKey], ticket: Ticket) -> Result<()>;
 
     /// Documents whose next attempt is due, oldest first.
     async fn due(&self, set: &SetName, now_ms: i64, n: usize) -> Result<Vec<Trouble>>;

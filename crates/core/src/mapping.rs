@@ -34,13 +34,22 @@ pub enum Resolved<'a> {
 }
 
 impl Mapping {
-    /// The mapping of a collection's index.
-    pub fn of(collection: &Collection) -> Self {
+    /// The mapping of a collection's index of documents in this language.
+    pub fn of(collection: &Collection, language: &Language) -> Self {
         let mut fields = BTreeMap::new();
         leaves("", &collection.fields, &mut fields);
+        if let Some(of_language) = collection.language.analyzer(language) {
+            for kind in fields.values_mut() {
+                if let FieldType::Text { analyzer, .. } = kind
+                    && analyzer == FieldType::BY_LANGUAGE
+                {
+                    of_language.clone_into(analyzer);
+                }
+            }
+        }
         Mapping {
             fields,
-            language: collection.language.clone(),
+            language: language.clone(),
         }
     }
 

@@ -267,7 +267,11 @@ impl Looker {
         marker: String,
     ) -> Looker {
         let collection = parts.collections[0].name.clone();
-        let index = IndexName::physical(&parts.active(), &collection, &parts.collections[0].language);
+        let index = IndexName::physical(
+            &parts.active(),
+            &collection,
+            &parts.collections[0].language.all()[0],
+        );
         let policy = Policy::new(vec![(collection.clone(), true)]);
         let runtime = tokio::runtime::Handle::current();
         let stop = Arc::new(AtomicBool::new(false));

@@ -238,13 +238,15 @@ fn finding(severity: Severity, code: &str, subject: &str, message: &str) -> Find
 /// What may surprise about a collection.
 fn about(collection: &Collection, config: &Config) -> Vec<Finding> {
     let subject = format!("collection {}", collection.name);
-    let language = &collection.language;
     let mut findings = Vec::new();
-    let own = match Analyzer::for_language(language.as_str()) {
-        LanguageAnalyzer::Own(_) => true,
-        LanguageAnalyzer::StandsIn => *language == Language::unspecified(),
-    };
-    if !own {
+    for language in collection.language.all() {
+        let own = match Analyzer::for_language(language.as_str()) {
+            LanguageAnalyzer::Own(_) => true,
+            LanguageAnalyzer::StandsIn => language == Language::unspecified(),
+        };
+        if own {
+            continue;
+        }
         let message = format!(
             "language `{language}` has no analyzer of its own: text is analysed by words, without stemming and stop words"
         );

@@ -56,7 +56,7 @@ pub(crate) fn gateway(
     ));
     let collections = parts.collections.iter().map(|collection| Served {
         name: collection.name.clone(),
-        languages: vec![collection.language.clone()],
+        languages: collection.language.all(),
         hydrate: Some(hydrator.clone()),
     });
     let public = |collection: &instep_core::Collection| collection.readers == ReadersRule::Public;

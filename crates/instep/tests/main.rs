@@ -9,6 +9,7 @@ mod dead;
 mod demo;
 mod faults;
 mod hydrate;
+mod languages;
 mod pause;
 mod postgres;
 mod readme;

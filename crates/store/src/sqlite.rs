@@ -12,6 +12,7 @@ mod file;
 mod journal;
 mod number;
 mod pause;
+mod placement;
 mod read;
 mod reads;
 mod row_key;
@@ -26,9 +27,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use instep_core::{
-    Appended, ChangeLog, CollectionName, DeadFilter, DeadLetter, DeadReason, DocKey, FanOut, Owned, Pausable,
-    Paused, Position, Result, RowKey, Scan, Seq, SetName, SetState, SetStatus, Settlement, SourceName, Taken,
-    Touch, Trace, Trouble,
+    Appended, ChangeLog, CollectionName, DeadFilter, DeadLetter, DeadReason, DocKey, FanOut, Language, Owned,
+    Pausable, Paused, Position, Result, RowKey, Scan, Seq, SetName, SetState, SetStatus, Settlement,
+    SourceName, Taken, Ticket, Touch, Trace, Trouble,
 };
 
 use thread::{Desk, Thread};
@@ -166,6 +167,18 @@ impl ChangeLog for SqliteLog {
         let set = set.clone();
         let read = move |desk: &mut Desk| read::scans(&desk.conn, &set);
         self.reader.call(read).await
+    }
+
+    async fn placements(&self, set: &SetName, keys: &[DocKey]) -> Result<Vec<Option<Language>>> {
+        let (set, keys) = (set.clone(), keys.to_vec());
+        let read = move |desk: &mut Desk| placement::of(&desk.conn, &set, &keys);
+        self.reader.call(read).await
+    }
+
+    async fn forget_placements(&self, set: &SetName, keys: &[DocKey], ticket: Ticket) -> Result<()> {
+        let (set, keys) = (set.clone(), keys.to_vec());
+        let write = move |desk: &mut Desk| placement::forget(&desk.conn, &set, &keys, ticket);
+        self.writer.call(write).await
     }
 
     async fn due(&self, set: &SetName, now_ms: i64, n: usize) -> Result<Vec<Trouble>> {

@@ -478,7 +478,10 @@ fn document(plan: &Plan, loaded: &Loaded, id: &DocId, at: u32, buffer: &mut Vec<
     let source = std::str::from_utf8(buffer).expect("JSON is UTF-8");
     Ok(Document {
         id: id.clone(),
-        language: plan.collection.language.clone(),
+        language: match plan.language {
+            Some(column) => plan.collection.language.of(&loaded.row(0, at)[column]),
+            None => plan.collection.language.of(&Value::Null),
+        },
         readers,
         source: source.into(),
     })

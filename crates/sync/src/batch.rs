@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use instep_core::{
     Applied, Builder, Built, ChangeLog, CollectionName, DocId, DocKey, Document, Engine, Error, Fault,
-    IndexName, Outcome, Owned, Reads, Result, RowKey, Seq, Settlement, Ticket, Trouble, Write,
+    IndexName, Language, Outcome, Owned, Placed, Reads, Result, RowKey, Seq, Settlement, Ticket, Trouble,
+    Write,
 };
 use tokio::time::Instant;
 
 use crate::backoff::Backoff;
 use crate::flight::{Job, Lane};
+use crate::indexer::Partition;
 use crate::metrics;
 use crate::signal::SignalledLog;
 
@@ -28,7 +30,7 @@ pub(crate) struct Context {
 pub(crate) struct Route {
     pub(crate) lane: Lane,
     pub(crate) collection: CollectionName,
-    pub(crate) index: IndexName,
+    pub(crate) partitions: Arc<[Partition]>,
     pub(crate) ticket: Ticket,
     /// [`instep_core::Taken::rows`], drawn with the ticket.
     pub(crate) rows: u64,
@@ -53,8 +55,8 @@ pub(crate) enum Fate {
     Put(Document),
     /// Its row is gone.
     Delete,
-    /// It is there, and only its absence would matter.
-    Keep,
+    /// It is there, in this language, and only its absence would matter.
+    Keep(Language),
     /// It cannot be built or indexed. An older state must not stay: its readers are no longer known.
     Bury(Failure),
     /// It could not be built now.
@@ -199,9 +201,14 @@ pub(crate) async fn build(
     }
     let failures = items.iter_mut().filter_map(|(job, fate)| match fate {
         Fate::Bury(failure) | Fate::Later(failure) => Some((&job.key, failure)),
-        Fate::Put(_) | Fate::Delete | Fate::Keep => None,
+        Fate::Put(_) | Fate::Delete | Fate::Keep(_) => None,
     });
-    match look_up(context, failures.collect()).await {
+    let looked_up = look_up(context, failures.collect()).await;
+    let placed = match looked_up {
+        Ok(()) => place(context, &route, &mut items).await,
+        Err(error) => Err(error),
+    };
+    match placed {
         Ok(()) => Ok(BuiltBatch { route, items, bytes }),
         Err(error) => Err(failed(
             route,
@@ -211,11 +218,48 @@ pub(crate) async fn build(
     }
 }
 
+/// In a collection with several partitions: from which of them each document is to be removed. Where it lies is forgotten
+/// before it is written elsewhere, so that no crash leaves a record of where it no longer lies.
+async fn place(context: &Context, route: &Route, items: &mut [(Job, Fate)]) -> Result<()> {
+    if route.partitions.len() == 1 || items.is_empty() {
+        return Ok(());
+    }
+    let keys: Vec<DocKey> = items.iter().map(|(job, _)| job.key.clone()).collect();
+    let known = context.log.placements(&context.owned.set, &keys).await?;
+    let mut moved = Vec::new();
+    for ((job, fate), known) in items.iter_mut().zip(known) {
+        let own = match fate {
+            Fate::Put(document) => Some(document.language.clone()),
+            Fate::Keep(language) => Some(language.clone()),
+            Fate::Delete | Fate::Bury(_) => None,
+            Fate::Later(_) => continue,
+        };
+        let is_certain = !job.wanted.unconfirmed && !job.wanted.sweep;
+        let known = known.filter(|_| is_certain);
+        let known = known.filter(|known| route.partitions.iter().any(|one| one.language == *known));
+        let holds = |partition: &Partition| match &known {
+            Some(known) => partition.language == *known,
+            None => true,
+        };
+        let others = route.partitions.iter().enumerate();
+        let others = others.filter(|(_, one)| Some(&one.language) != own.as_ref() && holds(one));
+        job.sweep = others.map(|(at, _)| at).collect();
+        if matches!(fate, Fate::Put(_)) && known.is_some() && !job.sweep.is_empty() {
+            moved.push(job.key.clone());
+        }
+    }
+    if moved.is_empty() {
+        return Ok(());
+    }
+    let set = &context.owned.set;
+    context.log.forget_placements(set, &moved, route.ticket).await
+}
+
 /// What is to be done for a document, and the rows it read, where they replace what was recorded before.
 fn judge_built(built: Built, write: bool) -> (Fate, Option<Vec<RowKey>>) {
     match built {
         // What the engine holds was built before, and is not replaced: neither is what that build read.
-        Built::Document(..) if !write => (Fate::Keep, None),
+        Built::Document(document, _) if !write => (Fate::Keep(document.language), None),
         Built::Document(document, rows) => (Fate::Put(document), Some(rows)),
         Built::Gone => (Fate::Delete, Some(Vec::new())),
         Built::Rejected(error, rows) => match error.fault() {
@@ -240,21 +284,48 @@ pub(crate) async fn apply(
     let BuiltBatch { route, items, bytes } = batch;
     let mut writes = Vec::with_capacity(items.len());
     let mut pending = Vec::with_capacity(items.len());
-    for (job, fate) in items {
-        let delete = || Write::Delete(job.key.id.clone(), route.ticket);
+    for (mut job, fate) in items {
+        let ticket = route.ticket;
+        let delete = || Write::Delete(job.key.id.clone(), ticket);
         let (write, hope) = match fate {
             Fate::Put(document) => (
-                Some(Write::Put(document, route.ticket)),
+                Some(Write::Put(document, ticket)),
                 Verdict::Fine(Outcome::Indexed),
             ),
             Fate::Delete => (Some(delete()), Verdict::Fine(Outcome::Deleted)),
-            Fate::Keep => (None, Verdict::Kept),
+            Fate::Keep(_) => (None, Verdict::Kept),
             Fate::Later(failure) => (None, Verdict::Later(failure)),
             Fate::Bury(failure) if job.key.id.is_stand_in() => (None, Verdict::Buried(failure)),
             Fate::Bury(failure) => (Some(delete()), Verdict::Buried(failure)),
         };
-        pending.push((job, hope, write.is_some()));
-        writes.extend(write.map(|write| (route.index.clone(), write)));
+        let before = writes.len();
+        match &route.partitions[..] {
+            [only] => writes.extend(write.map(|write| (only.index.clone(), write))),
+            several => {
+                let placed = write.is_some();
+                let language = match write {
+                    Some(Write::Put(document, ticket)) => {
+                        let language = document.language.clone();
+                        let own = several.iter().find(|one| one.language == language);
+                        let own = own.expect("a document is built in one of its collection's languages");
+                        writes.push((own.index.clone(), Write::Put(document, ticket)));
+                        Some(language)
+                    }
+                    Some(Write::Delete(..)) | None => None,
+                };
+                if !job.key.id.is_stand_in() {
+                    let elsewhere = job.sweep.iter().map(|at| (several[*at].index.clone(), delete()));
+                    writes.extend(elsewhere);
+                }
+                job.placed = placed.then(|| Placed {
+                    key: job.key.clone(),
+                    language,
+                    ticket,
+                });
+            }
+        }
+        let count = writes.len() - before;
+        pending.push((job, hope, count));
     }
     let outcomes = match write(context, writes, deadline).await {
         Ok(outcomes) => outcomes,
@@ -272,8 +343,8 @@ pub(crate) async fn apply(
     let mut outcomes = outcomes.into_iter();
     let mut superseded = Vec::new();
     let mut items = Vec::with_capacity(pending.len());
-    for (job, hope, was_written) in pending {
-        let outcome = if was_written { outcomes.next() } else { None };
+    for (job, hope, count) in pending {
+        let outcome = outcomes.by_ref().take(count).reduce(worse);
         if matches!(outcome, Some(Applied::Superseded)) {
             superseded.push(job.key.id.clone());
         }
@@ -336,6 +407,15 @@ async fn write(
     Ok(outcomes)
 }
 
+/// What became of several writes of one document, the one that puts it in place first: a failure of any, else what became
+/// of the first.
+fn worse(first: Applied, later: Applied) -> Applied {
+    match (first, later) {
+        (Applied::Failed(error), _) | (_, Applied::Failed(error)) => Applied::Failed(error),
+        (first, Applied::Done | Applied::Superseded) => first,
+    }
+}
+
 fn judge(hope: Verdict, outcome: Option<Applied>) -> Verdict {
     match (outcome, hope) {
         (None | Some(Applied::Done), hope) => hope,
@@ -384,10 +464,13 @@ async fn explain(context: &Context, route: &Route, superseded: &[DocId]) -> Resu
     if superseded.is_empty() {
         return Ok(());
     }
-    let stored = context.engine.read(&route.index, superseded).await?;
-    let Some(highest) = stored.into_iter().flatten().map(|stored| stored.ticket).max() else {
-        return Ok(());
-    };
+    let mut highest: Option<Ticket> = None;
+    for partition in route.partitions.iter() {
+        let stored = context.engine.read(&partition.index, superseded).await?;
+        let here = stored.into_iter().flatten().map(|stored| stored.ticket).max();
+        highest = highest.max(here);
+    }
+    let Some(highest) = highest else { return Ok(()) };
     if highest <= route.ticket {
         return Ok(());
     }
@@ -401,7 +484,7 @@ async fn explain(context: &Context, route: &Route, superseded: &[DocId]) -> Resu
     }
     let message = format!(
         "the engine holds ticket {} in `{}`, the log of this set is at {}",
-        highest.0, route.index, next.0
+        highest.0, route.partitions[0].index, next.0
     );
     Err(Error::fatal("ticket_behind", message).with_remedy(
         "the state file is older than the index: index into a new set, or restore the newer state file",
@@ -434,7 +517,7 @@ mod tests {
     /// A row that has just left the document would no longer lead to the older state that the engine still holds.
     #[test]
     fn a_document_that_is_not_written_keeps_what_is_on_record() {
-        assert!(matches!(judge_built(document(), false), (Fate::Keep, None)));
+        assert!(matches!(judge_built(document(), false), (Fate::Keep(_), None)));
         let (fate, read) = judge_built(document(), true);
         assert!(matches!(fate, Fate::Put(_)) && read == Some(rows()));
     }

@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use instep_core::{
-    CollectionName, DocKey, Entry, Landed, Outcome, Reads, Scan, Seq, Settlement, Ticket, Trouble,
+    CollectionName, DocKey, Entry, Landed, Outcome, Placed, Reads, Scan, Seq, Settlement, Ticket, Trouble,
 };
 use tokio::time::Instant;
 
@@ -50,6 +50,8 @@ pub(crate) struct Wanted {
     pub(crate) alone: bool,
     /// A write of it may still be on its way to the engine, its outcome unknown.
     pub(crate) unconfirmed: bool,
+    /// It was met in the engine: wherever it does not belong, it is to be removed.
+    pub(crate) sweep: bool,
 }
 
 impl Wanted {
@@ -69,6 +71,7 @@ impl Wanted {
         self.attempts = self.attempts.max(later.attempts);
         self.alone |= later.alone;
         self.unconfirmed |= later.unconfirmed;
+        self.sweep |= later.sweep;
         folded
     }
 }
@@ -80,6 +83,10 @@ pub(crate) struct Job {
     pub(crate) wanted: Wanted,
     /// What it read, once it is built and where reads are recorded.
     pub(crate) reads: Option<Reads>,
+    /// In a collection with several partitions, once it is built: those from which it is to be removed.
+    pub(crate) sweep: Vec<usize>,
+    /// In such a collection, once it is written: where it lies.
+    pub(crate) placed: Option<Placed>,
 }
 
 /// What became of a job.
@@ -156,6 +163,8 @@ pub(crate) struct Flight {
     reads: HashMap<DocKey, Reads>,
     /// How many rows these are.
     reads_rows: usize,
+    /// Where documents were written, since the last settlement.
+    placed: HashMap<DocKey, Placed>,
     /// What is told of builds that ended, since the last settlement.
     landed: Vec<Landed>,
     /// Settlements so far.
@@ -185,6 +194,7 @@ impl Flight {
             scanned: 0,
             reads: HashMap::new(),
             reads_rows: 0,
+            placed: HashMap::new(),
             landed: Vec::new(),
             settlements: 0,
             chunks: HashMap::new(),
@@ -274,6 +284,7 @@ impl Flight {
             },
             Request::Engine(chunk) => Wanted {
                 chunks: vec![chunk],
+                sweep: true,
                 ..Wanted::default()
             },
             Request::Retry => Wanted {
@@ -384,6 +395,8 @@ impl Flight {
                 wanted: doc.wanted.clone(),
                 key,
                 reads: None,
+                sweep: Vec::new(),
+                placed: None,
             });
             if alone {
                 break;
@@ -417,8 +430,11 @@ impl Flight {
 
     /// A job has ended. What was parked behind it is ready now.
     pub(crate) fn land(&mut self, job: Job, landing: Landing) {
-        let Job { key, reads, .. } = job;
+        let Job {
+            key, reads, placed, ..
+        } = job;
         let key = &key;
+        let is_fine = matches!(landing, Landing::Fine(_));
         let doc = self.docs.get_mut(key).expect("only what flies lands");
         assert!(doc.state == State::Flying, "only what flies lands");
         let parked = doc.parked.take();
@@ -455,6 +471,10 @@ impl Flight {
             if let Some(former) = self.reads.insert(key.clone(), reads) {
                 self.reads_rows -= former.rows.len();
             }
+        }
+        if let Some(placed) = placed {
+            let language = placed.language.filter(|_| is_fine);
+            self.placed.insert(key.clone(), Placed { language, ..placed });
         }
         self.leave(key, parked);
         self.finish(key, wanted, Ended::Built(result));
@@ -600,6 +620,7 @@ impl Flight {
             scanned: std::mem::take(&mut self.scanned),
             reads: self.reads.drain().map(|(_, reads)| reads).collect(),
             landed: std::mem::take(&mut self.landed),
+            placed: self.placed.drain().map(|(_, placed)| placed).collect(),
             ..Settlement::default()
         };
         for (key, result) in results {

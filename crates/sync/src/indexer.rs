@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use instep_core::{
-    Builder, ChangeLog, Collection, CollectionName, Engine, Ensured, Error, Fault, IndexName, Mapping,
-    Result, ResultExt, SetName, SetState, Settings, SourceName,
+    Builder, ChangeLog, Collection, CollectionName, Engine, Ensured, Error, Fault, IndexName, Language,
+    Mapping, Result, ResultExt, SetName, SetState, Settings, SourceName,
 };
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -89,9 +89,30 @@ impl Default for IndexerOptions {
 #[derive(Debug)]
 pub(crate) struct Target {
     pub(crate) fingerprint: String,
-    pub(crate) index: IndexName,
     pub(crate) source: SourceName,
+    /// One for each language, at least one.
+    pub(crate) partitions: Arc<[Partition]>,
+}
+
+/// The documents of a collection in one language.
+#[derive(Debug)]
+pub(crate) struct Partition {
+    pub(crate) language: Language,
+    pub(crate) index: IndexName,
     mapping: Mapping,
+}
+
+impl Partition {
+    /// Those of a collection in a set.
+    pub(crate) fn of(set: &SetName, collection: &Collection) -> Arc<[Partition]> {
+        let languages = collection.language.all().into_iter();
+        let partition = |language: Language| Partition {
+            index: IndexName::physical(set, &collection.name, &language),
+            mapping: Mapping::of(collection, &language),
+            language,
+        };
+        languages.map(partition).collect()
+    }
 }
 
 /// Moves one set forward.
@@ -129,9 +150,8 @@ impl Indexer {
         } = definition;
         let target = |collection: &Collection| Target {
             fingerprint: collection.fingerprint(),
-            index: IndexName::physical(&set, &collection.name, &collection.language),
+            partitions: Partition::of(&set, collection),
             source: collection.source.clone(),
-            mapping: Mapping::of(collection),
         };
         let targets = collections
             .iter()
@@ -239,33 +259,50 @@ impl Indexer {
         let there = self.engine.indexes().await?;
         let scans = self.log.scans(&self.set).await?;
         for (name, target) in &self.targets {
-            let rescan = [(name.clone(), target.fingerprint.clone())];
             let begun = scans.iter().any(|scan| {
                 scan.collection == *name && (scan.finished || scan.after.is_some() || scan.done > 0)
             });
-            if begun && !there.contains(&target.index) {
-                tracing::warn!(set = %self.set, index = %target.index, "the index is gone: it is made again and filled by a scan");
-                self.log.rescan(&self.set, &rescan, false).await?;
-            }
-            let ensure = || self.engine.ensure(&target.index, &target.mapping, &self.settings);
-            let ensured = ensure()
-                .await
-                .context(|| format!("preparing index `{}`", target.index))?;
-            match ensured {
-                Ensured::Created | Ensured::Unchanged | Ensured::Extended => {}
-                Ensured::NeedsNewIndex => {
-                    tracing::warn!(set = %self.set, index = %target.index, "the definition does not fit the index: it is made again and filled by a scan");
-                    self.log.rescan(&self.set, &rescan, false).await?;
-                    self.engine.drop_index(&target.index).await?;
-                    if ensure().await? == Ensured::NeedsNewIndex {
-                        let message =
-                            format!("index `{}` cannot be made to fit its definition", target.index);
-                        return Err(Error::fatal("mapping_refused", message));
-                    }
-                }
+            for partition in target.partitions.iter() {
+                self.prepare_partition(
+                    name,
+                    target,
+                    partition,
+                    begun && !there.contains(&partition.index),
+                )
+                .await?;
             }
         }
         Ok(())
+    }
+
+    async fn prepare_partition(
+        &self,
+        name: &CollectionName,
+        target: &Target,
+        partition: &Partition,
+        is_gone: bool,
+    ) -> Result<()> {
+        let rescan = [(name.clone(), target.fingerprint.clone())];
+        let index = &partition.index;
+        if is_gone {
+            tracing::warn!(set = %self.set, %index, "the index is gone: it is made again and filled by a scan");
+            self.log.rescan(&self.set, &rescan, false).await?;
+        }
+        let ensure = || self.engine.ensure(index, &partition.mapping, &self.settings);
+        let ensured = ensure().await.context(|| format!("preparing index `{index}`"))?;
+        match ensured {
+            Ensured::Created | Ensured::Unchanged | Ensured::Extended => Ok(()),
+            Ensured::NeedsNewIndex => {
+                tracing::warn!(set = %self.set, %index, "the definition does not fit the index: it is made again and filled by a scan");
+                self.log.rescan(&self.set, &rescan, false).await?;
+                self.engine.drop_index(index).await?;
+                if ensure().await? == Ensured::NeedsNewIndex {
+                    let message = format!("index `{index}` cannot be made to fit its definition");
+                    return Err(Error::fatal("mapping_refused", message));
+                }
+                Ok(())
+            }
+        }
     }
 
     async fn halt(&self, error: &Error, backoff: &mut Backoff, shutdown: &mut Shutdown) {

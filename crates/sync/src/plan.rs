@@ -12,6 +12,8 @@ pub(crate) struct Plan {
     /// The documents' shape, columns and nodes resolved to places.
     pub(crate) shape: Vec<Slot>,
     pub(crate) readers: ReadersSlot,
+    /// Where the document's language stands in the root's row; `None` where all have one.
+    pub(crate) language: Option<usize>,
 }
 
 /// What is read of one node's table, and where in a row it stands.
@@ -115,6 +117,7 @@ impl Plan {
                 at: columns.at(*node, column),
             },
         };
+        let language = collection.language.column().map(|column| columns.at(0, column));
         let fetches = collection
             .nodes
             .iter()
@@ -131,6 +134,7 @@ impl Plan {
             fetches,
             shape,
             readers,
+            language,
             collection,
         })
     }

@@ -5,12 +5,12 @@
 use std::collections::VecDeque;
 
 use instep_core::{
-    Builder, ChangeLog, CollectionName, Cursor, DocId, DocKey, Engine, Error, IndexName, Result, Scan,
-    SetName, Side,
+    Builder, ChangeLog, CollectionName, Cursor, DocId, DocKey, Engine, Error, Result, Scan, SetName, Side,
 };
 
 use crate::batch::Context;
 use crate::flight::ChunkId;
+use crate::indexer::Partition;
 
 /// How many chunks may be under way.
 const AHEAD: usize = 4;
@@ -118,11 +118,11 @@ impl Walk {
 /// The next keys of a walk; at its beginning with the documents in trouble.
 pub(crate) async fn next_chunk(
     context: &Context,
-    index: &IndexName,
+    partitions: &[Partition],
     step: &Step,
     n: usize,
 ) -> Result<Enumerated> {
-    let mut found = enumerate(&*context.builder, &*context.engine, index, step, n).await?;
+    let mut found = enumerate(&*context.builder, &*context.engine, partitions, step, n).await?;
     if step.side == Side::Source && step.after.is_none() {
         found.troubled = troubled(&*context.log, &context.owned.set, &step.collection).await?;
     }
@@ -133,7 +133,7 @@ pub(crate) async fn next_chunk(
 async fn enumerate(
     builder: &dyn Builder,
     engine: &dyn Engine,
-    index: &IndexName,
+    partitions: &[Partition],
     step: &Step,
     n: usize,
 ) -> Result<Enumerated> {
@@ -148,19 +148,52 @@ async fn enumerate(
             after: None,
             ended: true,
         }),
-        Side::Engine => {
-            let walked = engine
-                .walk(index, step.after.clone().map(Cursor).as_ref(), n)
-                .await?;
-            let ids = walked.documents.into_iter().map(|stored| stored.id).collect();
-            let ended = walked.next.is_none();
-            Ok(Enumerated {
-                troubled: Vec::new(),
-                ids,
-                after: walked.next.map(|cursor| cursor.0),
-                ended,
-            })
-        }
+        Side::Engine => walked(engine, partitions, step.after.as_deref(), n).await,
+    }
+}
+
+/// The next documents of all partitions, one after the other.
+pub(crate) async fn walked(
+    engine: &dyn Engine,
+    partitions: &[Partition],
+    after: Option<&str>,
+    n: usize,
+) -> Result<Enumerated> {
+    let (at, cursor) = place(partitions, after);
+    let walked = engine.walk(&partitions[at].index, cursor.as_ref(), n).await?;
+    let ids = walked.documents.into_iter().map(|stored| stored.id).collect();
+    let after = match (walked.next, partitions.get(at + 1)) {
+        (Some(Cursor(cursor)), _) if partitions.len() == 1 => Some(cursor),
+        (Some(Cursor(cursor)), _) => Some(format!("{} {cursor}", partitions[at].language)),
+        (None, Some(next)) => Some(format!("{} ", next.language)),
+        (None, None) => None,
+    };
+    Ok(Enumerated {
+        troubled: Vec::new(),
+        ids,
+        ended: after.is_none(),
+        after,
+    })
+}
+
+/// Where a walk over several partitions is: in which, and where there. Its text is the language, a blank, and the engine's
+/// cursor, which is empty at a partition's beginning; of one partition, the cursor alone.
+fn place(partitions: &[Partition], after: Option<&str>) -> (usize, Option<Cursor>) {
+    let Some(after) = after else { return (0, None) };
+    if partitions.len() == 1 {
+        return (0, Some(Cursor(after.to_owned())));
+    }
+    let (language, cursor) = after.split_once(' ').unwrap_or((after, ""));
+    let found = partitions
+        .iter()
+        .position(|one| one.language.as_str() == language);
+    match found {
+        Some(at) => (
+            at,
+            Some(Cursor(cursor.to_owned())).filter(|cursor| !cursor.0.is_empty()),
+        ),
+        // A language that is no more: from the beginning.
+        None => (0, None),
     }
 }
 

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use instep_core::{
-    Appended, ChangeLog, CollectionName, DeadFilter, DeadLetter, DeadReason, DocKey, FanOut, Owned, Pausable,
-    Paused, Position, Result, RowKey, Scan, Seq, SetName, SetState, SetStatus, Settlement, SourceName, Taken,
-    Touch, Trace, Trouble,
+    Appended, ChangeLog, CollectionName, DeadFilter, DeadLetter, DeadReason, DocKey, FanOut, Language, Owned,
+    Pausable, Paused, Position, Result, RowKey, Scan, Seq, SetName, SetState, SetStatus, Settlement,
+    SourceName, Taken, Ticket, Touch, Trace, Trouble,
 };
 use tokio::sync::watch;
 
@@ -137,6 +137,14 @@ impl ChangeLog for SignalledLog {
 
     async fn scans(&self, set: &SetName) -> Result<Vec<Scan>> {
         self.log.scans(set).await
+    }
+
+    async fn placements(&self, set: &SetName, keys: &[DocKey]) -> Result<Vec<Option<Language>>> {
+        self.log.placements(set, keys).await
+    }
+
+    async fn forget_placements(&self, set: &SetName, keys: &[DocKey], ticket: Ticket) -> Result<()> {
+        self.log.forget_placements(set, keys, ticket).await
     }
 
     async fn due(&self, set: &SetName, now_ms: i64, n: usize) -> Result<Vec<Trouble>> {

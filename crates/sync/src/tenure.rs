@@ -397,7 +397,7 @@ impl<'a> Tenure<'a> {
         };
         let route = Route {
             lane,
-            index: target.index.clone(),
+            partitions: target.partitions.clone(),
             collection,
             ticket: drawn.ticket,
             rows: drawn.rows,
@@ -447,10 +447,10 @@ impl<'a> Tenure<'a> {
         self.enumerating = true;
         self.health.enumerating(&step.collection);
         let context = self.context.clone();
-        let index = self.on.targets[&step.collection].index.clone();
+        let partitions = self.on.targets[&step.collection].partitions.clone();
         let chunk = self.on.options.chunk;
         self.tasks.spawn(async move {
-            let found = scan::next_chunk(&context, &index, &step, chunk).await;
+            let found = scan::next_chunk(&context, &partitions, &step, chunk).await;
             Event::Enumerated(step, found)
         });
         Ok(())
@@ -546,7 +546,7 @@ impl<'a> Tenure<'a> {
         self.release(&batch.route.collection);
         let failures = batch.items.iter().filter_map(|(_, fate)| match fate {
             Fate::Bury(failure) => Some(failure),
-            Fate::Put(_) | Fate::Delete | Fate::Keep | Fate::Later(_) => None,
+            Fate::Put(_) | Fate::Delete | Fate::Keep(_) | Fate::Later(_) => None,
         });
         self.trip(documents, failures)?;
         self.lanes[batch.route.lane as usize].built.push_back(batch);
@@ -588,10 +588,16 @@ impl<'a> Tenure<'a> {
         for (job, verdict) in batch.items {
             let landing = match verdict {
                 Verdict::Refused(failure) => {
-                    graves.push((job, Fate::Bury(failure)));
+                    graves.push(buried(&batch.route, job, failure));
                     continue;
                 }
                 Verdict::Fine(Outcome::Deleted) if self.must_be_repeated(&job) => self.repeat(&job.key),
+                // Removed from wherever else it might lie, where an older write may still arrive.
+                Verdict::Fine(Outcome::Indexed)
+                    if !job.sweep.is_empty() && self.sweep_must_be_repeated(&job) =>
+                {
+                    self.repeat(&job.key)
+                }
                 Verdict::Fine(outcome) => Landing::Fine(outcome),
                 Verdict::Kept => Landing::Kept,
                 Verdict::Buried(failure) => {
@@ -628,6 +634,12 @@ impl<'a> Tenure<'a> {
     fn must_be_repeated(&self, job: &Job) -> bool {
         let former_may_write = self.began.elapsed() < self.on.options.deadline;
         self.on.engine.capabilities().forgets_deletes && (job.wanted.unconfirmed || former_may_write)
+    }
+
+    /// The same of removals from the partitions in which a document does not lie; before the first owner nobody wrote.
+    fn sweep_must_be_repeated(&self, job: &Job) -> bool {
+        let is_first = self.context.owned.epoch.0 <= 1;
+        self.must_be_repeated(job) && (job.wanted.unconfirmed || !is_first)
     }
 
     fn repeat(&self, key: &DocKey) -> Landing {
@@ -688,7 +700,7 @@ impl<'a> Tenure<'a> {
                 self.trip(0, [&failure].into_iter())?;
                 let items = jobs
                     .into_iter()
-                    .map(|job| (job, Fate::Bury(failure.clone())))
+                    .map(|job| buried(&route, job, failure.clone()))
                     .collect();
                 self.lanes[route.lane as usize].built.push_back(BuiltBatch {
                     route,
@@ -803,6 +815,14 @@ impl<'a> Tenure<'a> {
 fn hold(on: &Indexer, salt: u64) -> Hold {
     let (first, most) = on.options.backoff;
     Hold::new(Backoff::new(first, most, on.options.seed ^ salt))
+}
+
+/// A document that cannot be indexed, to be removed from wherever it may lie.
+fn buried(route: &Route, mut job: Job, failure: Failure) -> (Job, Fate) {
+    if route.partitions.len() > 1 {
+        job.sweep = (0..route.partitions.len()).collect();
+    }
+    (job, Fate::Bury(failure))
 }
 
 fn outcome_of(landing: &Landing) -> Option<Outcome> {

@@ -17,18 +17,19 @@
 //!
 //! Verifying reads; it repairs by touching the documents, so that a repair goes the way of every change.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use instep_core::{
-    Builder, Built, ChangeLog, Collection, CollectionName, Cursor, DocId, DocKey, Document, Engine, Error,
-    Fault, IndexName, Result, ResultExt, SetName, SetState, SourceName, Stored, Touch,
+    Builder, Built, ChangeLog, Collection, CollectionName, DocId, DocKey, Document, Engine, Error, Fault,
+    Language, Result, ResultExt, SetName, SetState, SourceName, Stored, Ticket, Touch,
 };
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::scan::source_keys;
+use crate::indexer::Partition;
+use crate::scan::{source_keys, walked};
 use crate::signal::SignalledLog;
 
 /// What is wrong with a document.
@@ -138,7 +139,7 @@ pub struct Verify {
     fingerprint: String,
     fields: HashSet<String>,
     set: SetName,
-    index: IndexName,
+    partitions: Arc<[Partition]>,
     engine: Arc<dyn Engine>,
     builder: Arc<dyn Builder>,
     log: Arc<SignalledLog>,
@@ -150,6 +151,8 @@ pub struct Verify {
 struct Look {
     built: Option<Result<Document, ()>>,
     stored: Option<Stored>,
+    /// It also lies in a partition in which it does not belong.
+    misplaced: bool,
 }
 
 impl Verify {
@@ -163,7 +166,7 @@ impl Verify {
         options: VerifyOptions,
     ) -> Self {
         Verify {
-            index: IndexName::physical(set, &collection.name, &collection.language),
+            partitions: Partition::of(set, collection),
             collection: collection.name.clone(),
             source: collection.source.clone(),
             fingerprint: collection.fingerprint(),
@@ -204,16 +207,19 @@ impl Verify {
             progress(&at.found);
         }
         loop {
-            let cursor = at.after.clone().map(Cursor);
-            let walked = self
-                .engine
-                .walk(&self.index, cursor.as_ref(), self.options.chunk)
-                .await?;
-            at.found.documents += walked.documents.len() as u64;
-            let ids: Vec<DocId> = walked.documents.into_iter().map(|stored| stored.id).collect();
-            self.compare(&ids, Side::Engine, &mut at.found).await?;
-            let Some(next) = walked.next else { break };
-            at.after = Some(next.0);
+            let walked = walked(
+                &*self.engine,
+                &self.partitions,
+                at.after.as_deref(),
+                self.options.chunk,
+            )
+            .await?;
+            at.found.documents += walked.ids.len() as u64;
+            self.compare(&walked.ids, Side::Engine, &mut at.found).await?;
+            if walked.ended {
+                break;
+            }
+            at.after = walked.after;
             self.remember(&at).await?;
             progress(&at.found);
         }
@@ -278,7 +284,8 @@ impl Verify {
                     look,
                     Look {
                         built: Some(Err(())),
-                        stored: None
+                        stored: None,
+                        ..
                     }
                 )
             {
@@ -314,6 +321,7 @@ impl Verify {
     /// A document that lacks its row is found from the engine's side, everything else from the source's: each once.
     fn kind(&self, look: &Look) -> Option<DifferenceKind> {
         match (&look.built, &look.stored) {
+            (Some(Ok(_)), Some(_)) if look.misplaced => Some(DifferenceKind::Orphan),
             (None | Some(Err(())), None) => None,
             (None | Some(Err(())), Some(_)) => Some(DifferenceKind::Orphan),
             (Some(Ok(_)), None) => Some(DifferenceKind::Missing),
@@ -341,19 +349,36 @@ impl Verify {
         }
         // The engine first: what it lacks because a change is on its way, the second look finds.
         let real: Vec<DocId> = ids.iter().filter(|id| !id.is_stand_in()).cloned().collect();
-        let stored = self.engine.read(&self.index, &real).await?;
-        let mut stored = real
-            .into_iter()
-            .zip(stored)
-            .collect::<std::collections::HashMap<_, _>>();
+        let mut stored: HashMap<DocId, Vec<(Language, Stored)>> = HashMap::new();
+        for partition in self.partitions.iter() {
+            let read = self.engine.read(&partition.index, &real).await?;
+            for (id, found) in real.iter().zip(read) {
+                if let Some(found) = found {
+                    let places = stored.entry(id.clone()).or_default();
+                    places.push((partition.language.clone(), found));
+                }
+            }
+        }
         let built = self.builder.build(&self.collection, ids).await?;
-        let one = |(id, built): (&DocId, Built)| Look {
-            built: match built {
+        let one = |(id, built): (&DocId, Built)| {
+            let built = match built {
                 Built::Document(document, _) => Some(Ok(document)),
                 Built::Rejected(..) => Some(Err(())),
                 Built::Gone => None,
-            },
-            stored: stored.remove(id).flatten(),
+            };
+            let mut places = stored.remove(id).unwrap_or_default();
+            let own = match &built {
+                Some(Ok(document)) => places
+                    .iter()
+                    .position(|(language, _)| *language == document.language),
+                Some(Err(())) | None => (!places.is_empty()).then_some(0),
+            };
+            let own = own.map(|at| places.swap_remove(at).1);
+            Look {
+                built,
+                stored: own,
+                misplaced: !places.is_empty(),
+            }
         };
         Ok(ids.iter().zip(built).map(one).collect())
     }
@@ -412,6 +437,10 @@ impl Verify {
             keys.sort();
             keys.dedup();
             found.repaired += keys.len() as u64;
+            if self.partitions.len() > 1 {
+                // Where they lie may be what is wrong.
+                self.log.forget_placements(&self.set, &keys, Ticket(0)).await?;
+            }
             let touches: Vec<Touch> = keys.into_iter().map(Touch::Document).collect();
             self.log.append(&self.source, None, &touches).await?;
         }

@@ -284,6 +284,7 @@ impl Owner {
             scans: std::mem::take(&mut self.scans),
             scanned: std::mem::take(&mut self.scanned),
             landed: Vec::new(),
+            placed: Vec::new(),
             reads: std::mem::take(&mut self.reads)
                 .into_iter()
                 .map(|read| Reads {

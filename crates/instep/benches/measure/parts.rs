@@ -275,11 +275,8 @@ fn raw(folder: &Path, home: &Home) -> Value {
     let mapping = block_on(async {
         let schemas =
             instep::wiring::schemas(&instep::wiring::open_sources(&config).expect("it opens")).await;
-        Mapping::of(
-            &config
-                .collections(&schemas.expect("a schema"))
-                .expect("it was valid before")[0],
-        )
+        let collections = config.collections(&schemas.expect("a schema"));
+        Mapping::of(&collections.expect("it was valid before")[0], &language)
     });
     let mut bare = Bare::create(&directory, &mapping, options(&config)).expect("an index");
     let before = cpu_us();

@@ -154,11 +154,20 @@ impl State {
     ) -> Result<State> {
         let engine = &parts.engine_of(set)?.engine;
         let keeps_documents = engine.capabilities().stores;
-        let index = IndexName::physical(set, &collection.name, &collection.language);
         let mut held = None;
-        if keeps_documents && !key.id.is_stand_in() && engine.indexes().await?.contains(&index) {
-            let ids = [key.id.clone()];
-            held = engine.read(&index, &ids).await?.pop().flatten();
+        if keeps_documents && !key.id.is_stand_in() {
+            let there = engine.indexes().await?;
+            let mut languages = collection.language.all();
+            // Where it belongs comes first.
+            if let Built::Document(document, _) = &explained.built {
+                languages.sort_by_key(|language| *language != document.language);
+            }
+            for language in languages {
+                let index = IndexName::physical(set, &collection.name, &language);
+                if held.is_none() && there.contains(&index) {
+                    held = engine.read(&index, &[key.id.clone()]).await?.pop().flatten();
+                }
+            }
         }
         let verdict = Verdict::of(&explained.built, held.as_ref());
         let mut because = because_of_rows(collection, key, explained);

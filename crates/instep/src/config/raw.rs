@@ -116,8 +116,9 @@ pub(crate) struct RawCollection {
     #[serde(rename = "where")]
     #[schemars(with = "Option<String>")]
     pub(crate) condition: Option<At<String>>,
-    /// The language of its text: picks the analyzer of text fields and names the index.
-    #[schemars(with = "Option<String>")]
+    /// The language of its text: picks the analyzer of text fields and names the index. Or a column that says it:
+    /// `{ column = "lang", known = ["en", "sv"], other = "unspecified" }` makes an index for each.
+    #[schemars(with = "Option<RawLanguage>")]
     pub(crate) language: Option<At<RawLanguage>>,
     /// Who may read a document: a column with an array of names (JSON text, where the source has no arrays), or a joined
     /// table with one name in each row.
@@ -148,12 +149,30 @@ impl RawCollection {
     }
 }
 
-/// A language's tag.
-#[derive(Debug)]
-pub(crate) struct RawLanguage(pub(crate) String);
+/// The language of a collection's text.
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged)]
+pub(crate) enum RawLanguage {
+    /// A tag such as `en`: the same for all documents.
+    Tag(String),
+    /// As a column says.
+    Column(RawLanguageColumn),
+}
 
-/// What the message of a language that is a table begins with.
-pub(crate) const NO_LANGUAGE_COLUMN: &str = "the language of a collection is one tag";
+/// A column of the root that holds each document's language.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawLanguageColumn {
+    /// The column.
+    #[schemars(with = "String")]
+    pub(crate) column: At<String>,
+    /// The languages that have an index each, with the language's analyzer.
+    #[schemars(with = "Vec<String>")]
+    pub(crate) known: Vec<At<String>>,
+    /// The language of all other documents; `unspecified` without it.
+    #[schemars(with = "Option<String>")]
+    pub(crate) other: Option<At<String>>,
+}
 
 impl<'de> Deserialize<'de> for RawLanguage {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -161,13 +180,13 @@ impl<'de> Deserialize<'de> for RawLanguage {
         impl<'de> serde::de::Visitor<'de> for Visitor {
             type Value = RawLanguage;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a language such as \"en\"")
+                f.write_str("a language such as \"en\", or a table with the column that says it")
             }
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<RawLanguage, E> {
-                Ok(RawLanguage(text.to_owned()))
+                Ok(RawLanguage::Tag(text.to_owned()))
             }
-            fn visit_map<M: serde::de::MapAccess<'de>>(self, _: M) -> Result<RawLanguage, M::Error> {
-                Err(serde::de::Error::custom(NO_LANGUAGE_COLUMN))
+            fn visit_map<M: serde::de::MapAccess<'de>>(self, map: M) -> Result<RawLanguage, M::Error> {
+                RawLanguageColumn::deserialize(MapAccessDeserializer::new(map)).map(RawLanguage::Column)
             }
         }
         deserializer.deserialize_any(Visitor)

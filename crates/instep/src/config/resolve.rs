@@ -5,13 +5,14 @@ use std::ops::Range;
 
 use instep_core::collection::{Content, Field};
 use instep_core::{
-    Collection, ColumnKind, Expression, FieldType, Language, NodeId, ReadersRule, SourceName, TableSchema,
+    Collection, ColumnKind, Expression, FieldType, Language, Languages, NodeId, ReadersRule, SourceName,
+    Spoken, TableSchema,
 };
 
 use crate::config::joins::{Rows, Tree};
 use crate::config::kind;
 use crate::config::problem::Problem;
-use crate::config::raw::{At, RawCollection, RawField, RawReaders, RawTable};
+use crate::config::raw::{At, RawCollection, RawField, RawLanguage, RawReaders, RawTable};
 
 /// The tables of each source.
 pub type Schemas = HashMap<SourceName, Vec<TableSchema>>;
@@ -26,19 +27,22 @@ pub(crate) fn collection(
     let source = source(name, raw, sources).map_err(|problem| vec![problem])?;
     let tables = schemas.get(&source).map(Vec::as_slice).unwrap_or_default();
     let mut problems = Vec::new();
-    let language = language(raw).unwrap_or_else(|problem| {
-        problems.push(problem);
-        Language::unspecified()
-    });
     let mut tree = Tree::new(tables, &raw.root).map_err(|problem| vec![problem])?;
     if let Some(condition) = &raw.condition
         && let Err(problem) = tree.condition(0, condition)
     {
         problems.push(problem);
     }
+    let language = language(raw, tree.table(0)).unwrap_or_else(|problem| {
+        problems.push(problem);
+        Languages::Fixed(Language::unspecified())
+    });
     let mut shape = Shape {
         tree,
-        analyzer: kind::language_analyzer(language.as_str()),
+        analyzer: match &language {
+            Languages::Fixed(language) => kind::language_analyzer(language.as_str()),
+            Languages::Column { .. } => FieldType::BY_LANGUAGE,
+        },
         fields: Vec::new(),
     };
 
@@ -116,11 +120,34 @@ fn source(name: &At<String>, raw: &RawCollection, sources: &[SourceName]) -> Res
     }
 }
 
-fn language(raw: &RawCollection) -> Result<Language, Problem> {
-    match &raw.language {
-        None => Ok(Language::unspecified()),
-        Some(language) => kind::language(&language.get_ref().0, language.span()),
+fn language(raw: &RawCollection, root: &TableSchema) -> Result<Languages, Problem> {
+    let Some(language) = &raw.language else {
+        return Ok(Languages::Fixed(Language::unspecified()));
+    };
+    let raw = match language.get_ref() {
+        RawLanguage::Tag(tag) => return kind::language(tag, language.span()).map(Languages::Fixed),
+        RawLanguage::Column(raw) => raw,
+    };
+    let column = existing(root, raw.column.get_ref(), raw.column.span())?;
+    let spoken = |tag: &At<String>| {
+        let language = kind::language(tag.get_ref(), tag.span())?;
+        let analyzer = kind::language_analyzer(language.as_str()).to_owned();
+        Ok(Spoken { language, analyzer })
+    };
+    if raw.known.is_empty() {
+        return Err(Problem::new(language.span(), "no language is known")
+            .help("list those that get an index each: known = [\"en\", \"sv\"]"));
     }
+    distinct(&raw.known)?;
+    let known: Vec<Spoken> = raw.known.iter().map(spoken).collect::<Result<_, Problem>>()?;
+    let other = match &raw.other {
+        Some(other) => spoken(other)?,
+        None => Spoken {
+            language: Language::unspecified(),
+            analyzer: kind::language_analyzer(Language::unspecified().as_str()).to_owned(),
+        },
+    };
+    Ok(Languages::Column { column, known, other })
 }
 
 fn readers(name: &At<String>, raw: &RawCollection, tree: &mut Tree<'_>) -> Result<ReadersRule, Problem> {

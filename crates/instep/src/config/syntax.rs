@@ -5,7 +5,6 @@
 use std::ops::Range;
 
 use crate::config::problem::Problem;
-use crate::config::raw::NO_LANGUAGE_COLUMN;
 use crate::config::secret::NOT_TEXT;
 
 /// The reader's error about this text.
@@ -38,11 +37,6 @@ pub(crate) fn problem(error: &toml::de::Error, text: &str) -> Problem {
         .help(format!("quote the name: \"{key}\" = …"));
     }
     match message {
-        NO_LANGUAGE_COLUMN => {
-            Problem::new(span, "a language that comes from a column is not supported yet").help(
-                "write one tag such as en, sv or sv-SE, or leave it out: text is then analysed without stemming",
-            )
-        }
         NOT_TEXT => Problem::new(span, NOT_TEXT)
             .help("write secret = \"${NAME}\" for a variable of the environment, or \"file:<path>\""),
         message => Problem::new(span, message),

@@ -7,7 +7,7 @@ mod valid;
 use std::path::Path;
 
 use instep_core::{
-    Column, ColumnKind, Content, Field, FieldType, ForeignKey, OrderBy, ReadersRule, TableSchema,
+    Column, ColumnKind, Content, Field, FieldType, ForeignKey, Languages, OrderBy, ReadersRule, TableSchema,
 };
 
 use super::*;
@@ -188,16 +188,16 @@ fn keys_that_do_not_exist_are_named_with_those_that_do() {
             "9:1: unknown key `user`\n    there are: password_file, publication, root_certificate, slot, stream_url, url",
         ),
         (
-            "[collection.b]\nroot = \"tag\"\nwhere = \"id > 1\"\nfields.name = \"text\"",
-            "9:1: unknown key `where`\n    there are: fields, language, public, readers, root, source",
+            "[collection.b]\nroot = \"tag\"\nwhen = \"id > 1\"\nfields.name = \"text\"",
+            "9:1: unknown key `when`\n    there are: fields, language, public, readers, root, source, where",
         ),
         (
             "[collection.b]\nroot = \"tag\"\nfields.name = { typ = \"text\" }",
-            "9:17: unknown key `typ`\n    there are: analyzer, array, as, fields, from, keyword, language, many, on, order, scale, table, through, type, values",
+            "9:17: unknown key `typ`\n    there are: analyzer, array, as, fields, from, keyword, language, many, on, order, scale, sql, table, through, type, values, where",
         ),
         (
             "[collection.b]\nroot = \"tag\"\nreaders = { tabel = \"x\" }\nfields.name = \"text\"",
-            "9:13: unknown key `tabel`\n    there are: analyzer, array, as, fields, from, keyword, language, many, on, order, scale, table, through, type, values",
+            "9:13: unknown key `tabel`\n    there are: analyzer, array, as, fields, from, keyword, language, many, on, order, scale, sql, table, through, type, values, where",
         ),
         (
             "[key.b]\npassword = \"x\"",
@@ -264,7 +264,7 @@ fn what_toml_refuses_is_said_in_our_words() {
         ),
         (
             "[collection.b]\nroot = \"tag\"\nlanguage = { column = \"lang\" }\nfields.name = \"text\"",
-            "9:12: a language that comes from a column is not supported yet\n    write one tag such as en, sv or sv-SE, or leave it out: text is then analysed without stemming",
+            "9:1: missing key `known`",
         ),
     ];
     for (text, expected) in cases {
@@ -278,7 +278,7 @@ fn what_toml_refuses_is_said_in_our_words() {
     );
     check_field(
         "reviews.author = { table = \"customer\", fields = [\"name\"] }",
-        "9: unknown key `author`\n    there are: analyzer, array, as, fields, from, keyword, language, many, on, order, scale, table, through, type, values; or quote the name of a field of a joined object: \"reviews.author\" = …",
+        "9: unknown key `author`\n    there are: analyzer, array, as, fields, from, keyword, language, many, on, order, scale, sql, table, through, type, values, where; or quote the name of a field of a joined object: \"reviews.author\" = …",
     );
 }
 
@@ -615,7 +615,7 @@ fn languages() {
     ] {
         let text = BASE.replace("public = true", &format!("public = true\nlanguage = \"{tag}\""));
         let collection = resolve(&text).unwrap().remove(0);
-        assert_eq!(collection.language.as_str(), language);
+        assert_eq!(collection.language, Languages::Fixed(language.into()));
         let kind = FieldType::Text {
             analyzer: analyzer.into(),
             keyword: true,
@@ -627,6 +627,58 @@ fn languages() {
         check(
             &text,
             &format!("instep.toml:6:12: `{tag}` is not a language\n    write a tag such as en, sv or sv-SE"),
+        );
+    }
+}
+
+#[test]
+fn languages_from_a_column() {
+    let with =
+        |language: &str| BASE.replace("public = true", &format!("public = true\nlanguage = {language}"));
+    let text = with("{ column = \"name\", known = [\"en\", \"sv-SE\"] }");
+    let collection = resolve(&text).unwrap().remove(0);
+    let tags: Vec<_> = collection
+        .language
+        .all()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(tags, ["en", "sv-se", "unspecified"]);
+    for (language, analyzer) in [
+        ("en", "english"),
+        ("sv-se", "swedish"),
+        ("unspecified", "standard"),
+    ] {
+        let mapping = instep_core::Mapping::of(&collection, &language.into());
+        let kind = FieldType::Text {
+            analyzer: analyzer.into(),
+            keyword: true,
+        };
+        assert_eq!(mapping.fields["name"], kind);
+    }
+    for (language, said) in [
+        (
+            "{ column = \"nam\", known = [\"en\"] }",
+            "6:23: unknown column `nam` of table `tag`",
+        ),
+        ("{ column = \"name\", known = [] }", "6:12: no language is known"),
+        (
+            "{ column = \"name\", known = [\"english\"] }",
+            "6:39: `english` is not a language",
+        ),
+        (
+            "{ column = \"name\", known = [\"en\", \"en\"] }",
+            "6:45: `en` is listed twice",
+        ),
+        (
+            "{ column = \"name\", known = [\"en\"], other = \"?\" }",
+            "6:55: `?` is not a language",
+        ),
+    ] {
+        let error = resolve(&with(language)).unwrap_err().to_string();
+        assert!(
+            error.starts_with(&format!("instep.toml:{said}")),
+            "{language}: {error}"
         );
     }
 }

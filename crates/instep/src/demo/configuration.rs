@@ -105,7 +105,7 @@ mod tests {
             .map(|collection| collection.name.as_str())
             .collect();
         assert_eq!(names, ["ad", "manufacturer", "seller"]);
-        let mapping = Mapping::of(&collections[0]);
+        let mapping = Mapping::of(&collections[0], &collections[0].language.all()[0]);
         for (path, kind) in [
             ("title", "text"),
             ("lang", "keyword"),

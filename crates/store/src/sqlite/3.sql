@@ -19,3 +19,14 @@ create table paused (
     since_ms integer not null,
     primary key (kind, name)
 ) strict, without rowid;
+
+-- Where the documents of collections with several partitions lie: a language says there and nowhere else, null that it is
+-- not known since the write under this ticket.
+create table placement (
+    set_name   text not null,
+    collection text not null,
+    doc        text not null,
+    language   text,
+    ticket     integer not null,
+    primary key (set_name, collection, doc)
+) strict, without rowid;

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::failure::{Done, Failure, corrupt};
 use super::number::{from_db, limit, to_db};
 use super::thread::Desk;
-use super::{reads, scans};
+use super::{placement, reads, scans};
 
 /// What a set's owner needs to know of it.
 pub(super) struct Known {
@@ -59,6 +59,8 @@ fn align(conn: &Connection, set: &SetName, collections: &[(CollectionName, Strin
     reads::keep_only(conn, set, |collection| wanted.contains_key(collection))?;
     for (collection, fingerprint) in wanted {
         if known.get(collection) != Some(fingerprint) {
+            // Other languages may have partitions now.
+            placement::forget_all(conn, set, Some(collection.as_str()))?;
             scans::start(conn, set, collection, fingerprint, true)?;
         }
     }
@@ -77,7 +79,7 @@ fn remove_collection(conn: &Connection, set: &SetName, collection: &CollectionNa
     )?;
     conn.execute("delete from trouble where set_name = ?1 and collection = ?2", of)?;
     conn.execute("delete from scan where set_name = ?1 and collection = ?2", of)?;
-    Ok(())
+    placement::forget_all(conn, set, Some(collection.as_str()))
 }
 
 /// A new epoch, which fences out the former owner.
@@ -194,6 +196,7 @@ pub(super) fn set_state(conn: &Connection, set: &SetName, state: &SetState) -> D
     }
     if *state == SetState::Retiring {
         reads::keep_only(conn, set, |_| false)?;
+        placement::forget_all(conn, set, None)?;
     }
     Ok(())
 }

@@ -22,7 +22,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::failure::{Done, Failure};
 use super::number::{from_db, to_db};
-use super::{append, journal, reads, scans, sets};
+use super::{append, journal, placement, reads, scans, sets};
 
 /// What a settlement adds to a set's counters.
 #[derive(Default)]
@@ -102,6 +102,7 @@ pub(super) fn settle(conn: &Connection, now_ms: u64, owned: &Owned, done: &Settl
         to_db(done.scanned),
         digest
     ])?;
+    placement::settle(conn, set, &done.placed)?;
     journal::landed(conn, now_ms, set, &done.landed)?;
     if done.reads.is_empty() {
         return Ok(nothing_touched(head));
@@ -377,8 +378,9 @@ fn digest(done: &Settlement) -> i64 {
         reads,
         // What is told of the work is no part of it.
         landed: _,
+        placed,
     } = done;
-    (number, position, passed, healed, scanned, reads).hash(&mut hasher);
+    (number, position, passed, healed, scanned, reads, placed).hash(&mut hasher);
     for trouble in troubles {
         let Trouble {
             key,

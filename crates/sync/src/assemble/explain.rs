@@ -219,13 +219,18 @@ fn rows_of(plan: &Plan, loaded: &Loaded, node: NodeId) -> Vec<RowRead> {
         alias: definition.alias.clone(),
         table: definition.table.clone(),
         key: Key::new(fetch.key.iter().map(|at| row[*at].clone()).collect::<Vec<_>>()),
-        columns: fetch.columns.iter().map(shown).zip(row.iter().cloned()).collect(),
+        columns: fetch
+            .columns
+            .iter()
+            .map(|column| shown(column))
+            .zip(row.iter().cloned())
+            .collect(),
     };
     loaded.rows(node).iter().map(row).collect()
 }
 
 /// A column's name, an expression's text.
-fn shown(column: &String) -> String {
+fn shown(column: &str) -> String {
     Expression::of_column(column).unwrap_or(column).to_owned()
 }
 

@@ -42,6 +42,8 @@ fn job(id: u8) -> Job {
         key: key(id),
         wanted: Wanted::default(),
         reads: None,
+        sweep: Vec::new(),
+        placed: None,
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use instep_core::{
     Builder, Built, Collection, Column, ColumnKind, Condition, Content, DocId, Document, Field, FieldType,
-    Key, Language, Node, NodeId, OrderBy, ReadersRule, SourceName, TableSchema, Value,
+    Key, Language, Languages, Node, NodeId, OrderBy, ReadersRule, SourceName, TableSchema, Value,
 };
 use instep_sync::Assembler;
 
@@ -67,7 +67,7 @@ impl Definition {
                 nodes: Vec::new(),
                 root: schema,
                 fields: Vec::new(),
-                language: Language::unspecified(),
+                language: Languages::Fixed(Language::unspecified()),
                 readers: ReadersRule::Public,
             },
         };

@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use instep_core::{
-    Appended, ChangeLog, CollectionName, DeadFilter, DeadLetter, DeadReason, DocKey, Error, FanOut, Owned,
-    Pausable, Paused, Position, Result, RowKey, Scan, Seq, SetName, SetState, SetStatus, Settlement,
-    SourceName, Taken, Touch, Trace, Trouble,
+    Appended, ChangeLog, CollectionName, DeadFilter, DeadLetter, DeadReason, DocKey, Error, FanOut, Language,
+    Owned, Pausable, Paused, Position, Result, RowKey, Scan, Seq, SetName, SetState, SetStatus, Settlement,
+    SourceName, Taken, Ticket, Touch, Trace, Trouble,
 };
 use instep_store::SqliteLog;
 
@@ -19,6 +19,8 @@ pub(crate) struct Checked {
     pub(crate) appends: AtomicU64,
     /// No append is done, nor refused.
     pub(crate) holds_appends: AtomicBool,
+    /// The same of settlements.
+    pub(crate) holds_settlements: AtomicBool,
 }
 
 impl Checked {
@@ -30,6 +32,7 @@ impl Checked {
             settlements: AtomicU64::new(0),
             appends: AtomicU64::new(0),
             holds_appends: AtomicBool::new(false),
+            holds_settlements: AtomicBool::new(false),
         }
     }
 
@@ -87,6 +90,9 @@ impl ChangeLog for Checked {
         self.log.take(set, after, n).await
     }
     async fn settle(&self, set: &Owned, done: &Settlement) -> Result<Appended> {
+        while self.holds_settlements.load(Ordering::Relaxed) {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
         self.fails()?;
         let again = self.log.settle(set, done).await?;
         self.settlements.fetch_add(1, Ordering::Relaxed);
@@ -108,6 +114,14 @@ impl ChangeLog for Checked {
     async fn scans(&self, set: &SetName) -> Result<Vec<Scan>> {
         self.log.scans(set).await
     }
+    async fn placements(&self, set: &SetName, keys: &[DocKey]) -> Result<Vec<Option<Language>>> {
+        self.log.placements(set, keys).await
+    }
+
+    async fn forget_placements(&self, set: &SetName, keys: &[DocKey], ticket: Ticket) -> Result<()> {
+        self.log.forget_placements(set, keys, ticket).await
+    }
+
     async fn due(&self, set: &SetName, now_ms: i64, n: usize) -> Result<Vec<Trouble>> {
         self.log.due(set, now_ms, n).await
     }

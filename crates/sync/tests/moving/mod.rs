@@ -6,6 +6,7 @@
 mod engine;
 mod follower;
 mod halts;
+mod languages;
 mod log;
 mod once;
 mod pause;

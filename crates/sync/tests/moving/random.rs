@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, FileFailurePersistence};
 
 use crate::moving::engine::{Faults, Scripted};
-use crate::moving::rig::{Rig, collection, fast};
+use crate::moving::rig::{Rig, fast};
 use crate::moving::rows::Rows;
 
 #[derive(Clone, Debug)]
@@ -56,8 +56,9 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-async fn run(seed: u64, before: u8, steps: Vec<Step>) {
+async fn run(seed: u64, speaks: bool, before: u8, steps: Vec<Step>) {
     let rows = Arc::new(Rows::default());
+    rows.speaks.store(speaks, Ordering::Relaxed);
     rows.build_us.store(300, Ordering::Relaxed);
     (0..before).for_each(|id| rows.put(&id.to_string(), 0));
     let engines = vec![Scripted::new(seed), Scripted::forgetful(seed ^ 7)];
@@ -66,7 +67,7 @@ async fn run(seed: u64, before: u8, steps: Vec<Step>) {
         .for_each(|engine| engine.delay_us.store(1_500, Ordering::Relaxed));
     let options = instep_sync::IndexerOptions { seed, ..fast() };
     let mut rig = Rig::start(rows.clone(), engines, options).await;
-    let fingerprint = [(collection().name.clone(), collection().fingerprint())];
+    let fingerprint = [(rig.collection.name.clone(), rig.collection.fingerprint())];
     for step in steps {
         match step {
             Step::Put(id, value) => rows.put(&id.to_string(), value),
@@ -135,7 +136,7 @@ async fn set_state(rig: &Rig, at: usize, state: SetState) {
 
 proptest! {
     #![proptest_config(Config {
-        cases: 32,
+        cases: 48,
         max_shrink_iters: 20,
         failure_persistence: Some(Box::new(FileFailurePersistence::Off)),
         ..Config::default()
@@ -144,10 +145,11 @@ proptest! {
     #[test]
     fn every_set_ends_in_step(
         seed in any::<u32>(),
+        speaks in any::<bool>(),
         before in 0..40_u8,
         steps in prop::collection::vec(step(), 1..120),
     ) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        runtime.block_on(run(u64::from(seed), before, steps));
+        runtime.block_on(run(u64::from(seed), speaks, before, steps));
     }
 }

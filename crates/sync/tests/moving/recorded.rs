@@ -290,7 +290,11 @@ impl Rig {
         let expected = naive::documents(collection, &self.source.memory.tables());
         let mut wrong = Vec::new();
         for (set, engine) in SETS.iter().zip(&self.engines) {
-            let index = IndexName::physical(&SetName::from(*set), &collection.name, &collection.language);
+            let index = IndexName::physical(
+                &SetName::from(*set),
+                &collection.name,
+                &collection.language.all()[0],
+            );
             let found = engine.documents(&index);
             for (id, (source, _)) in &expected {
                 let stored = found.get(id.as_str()).map(|document| &*document.source);

@@ -1,14 +1,14 @@
 //! Everything put together: rows, a log in a file, engines, and the tasks, which can be killed and started again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use instep_core::{
-    ChangeLog, Collection, Column, ColumnKind, Content, Field, FieldType, IndexName, Language, Node,
-    ReadersRule, SetName, SetState, SetStatus, SourceName, TableSchema,
+    ChangeLog, Collection, Column, ColumnKind, Content, Document, Field, FieldType, IndexName, Language,
+    Languages, Node, ReadersRule, SetName, SetState, SetStatus, SourceName, Spoken, TableSchema,
 };
 use instep_store::SqliteLog;
 use instep_sync::{
@@ -39,6 +39,7 @@ pub(crate) struct Rig {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) sets: Vec<Set>,
     pub(crate) options: IndexerOptions,
+    pub(crate) collection: Collection,
     pub(crate) source: watch::Receiver<SourceStatus>,
     follower: Option<JoinHandle<()>>,
     expander: Option<JoinHandle<()>>,
@@ -98,8 +99,24 @@ pub(crate) fn collection() -> Collection {
                 array: false,
             },
         }],
-        language: Language::from("en"),
+        language: Languages::Fixed(Language::from("en")),
         readers: ReadersRule::Public,
+    }
+}
+
+/// The same with an index for each of three languages.
+pub(crate) fn in_languages() -> Collection {
+    let spoken = |tag: &str| Spoken {
+        language: tag.into(),
+        analyzer: "standard".into(),
+    };
+    Collection {
+        language: Languages::Column {
+            column: "lang".into(),
+            known: vec![spoken("en"), spoken("sv")],
+            other: spoken("unspecified"),
+        },
+        ..collection()
     }
 }
 
@@ -140,11 +157,15 @@ impl Rig {
         let source = follower(&rows, &log, &clock).status();
         Rig {
             sets: sets.map(set).collect(),
-            rows,
             checked,
             log,
             clock,
             options,
+            collection: match rows.speaks.load(Ordering::Relaxed) {
+                true => in_languages(),
+                false => collection(),
+            },
+            rows,
             source,
             follower: None,
             expander: None,
@@ -177,7 +198,7 @@ impl Rig {
         }
         let definition = SetDefinition {
             set: set.name.clone(),
-            collections: vec![collection()],
+            collections: vec![self.collection.clone()],
             engine: set.engine.clone(),
             settings: Default::default(),
         };
@@ -259,11 +280,22 @@ impl Rig {
             let status = self.status(at).await;
             status.counts.conserved().unwrap();
             assert_eq!(status.counts.ahead, 0, "{status:#?}");
-            let (expected, found) = (self.rows.documents(), set.engine.documents(&index(&set.name)));
+            let expected = self.rows.documents();
+            let mut found: BTreeMap<String, Vec<Document>> = BTreeMap::new();
+            for language in self.collection.language.all() {
+                let index = IndexName::physical(&set.name, &self.collection.name, &language);
+                for (id, document) in set.engine.documents(&index) {
+                    assert!(document.language == language, "{document:?} lies in {index}");
+                    found.entry(id).or_default().push(document);
+                }
+            }
             let wrong: Vec<_> = expected
                 .keys()
                 .chain(found.keys())
-                .filter(|id| expected.get(*id) != found.get(*id))
+                .filter(|id| {
+                    let found = found.get(*id).map_or(&[][..], Vec::as_slice);
+                    found != expected.get(*id).map_or(&[][..], std::slice::from_ref)
+                })
                 .map(|id| format!("{id}: expected {:?}, found {:?}", expected.get(id), found.get(id)))
                 .collect();
             assert!(wrong.is_empty(), "set {}: {wrong:#?} {status:#?}", set.name);

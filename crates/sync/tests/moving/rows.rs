@@ -41,6 +41,8 @@ pub(crate) struct Rows {
     changed: Notify,
     /// How long a build takes, in microseconds.
     pub(crate) build_us: std::sync::atomic::AtomicU64,
+    /// Documents have one of three languages, by their values.
+    pub(crate) speaks: std::sync::atomic::AtomicBool,
 }
 
 impl Rows {
@@ -143,7 +145,8 @@ impl Rows {
     pub(crate) fn documents(&self) -> BTreeMap<String, Document> {
         let state = self.state.lock().unwrap();
         let good = state.rows.iter().filter(|(_, row)| !row.poison);
-        good.map(|(id, row)| (id.clone(), document(id, row))).collect()
+        good.map(|(id, row)| (id.clone(), self.document(id, row)))
+            .collect()
     }
 
     pub(crate) fn poisoned(&self) -> BTreeSet<String> {
@@ -154,6 +157,14 @@ impl Rows {
             .filter(|(_, row)| row.poison)
             .map(|(id, _)| id.clone())
             .collect()
+    }
+
+    fn document(&self, id: &str, row: &Row) -> Document {
+        let mut document = document(id, row);
+        if self.speaks.load(std::sync::atomic::Ordering::Relaxed) {
+            document.language = ["en", "sv", "unspecified"][row.value as usize % 3].into();
+        }
+        document
     }
 
     fn failure(&self) -> Result<()> {
@@ -250,7 +261,7 @@ impl Builder for Rows {
                 Error::poison("value_misfit", "field `value` does not fit"),
                 vec![],
             ),
-            Some(row) => Built::Document(document(id.as_str(), &row), vec![]),
+            Some(row) => Built::Document(self.document(id.as_str(), &row), vec![]),
         });
         Ok(built.collect())
     }
