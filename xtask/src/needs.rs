@@ -26,6 +26,8 @@ enum Probe {
     Succeeds(&'static [&'static str]),
     /// Postgres's programs are found.
     Postgres,
+    /// A Java is found that some search node runs on.
+    Java,
 }
 
 /// Keeps packages from more than bringing their files.
@@ -74,6 +76,24 @@ pub(crate) const POSTGRES: Need = Need {
     restraint: Some(&NO_CLUSTER),
 };
 
+/// Runs the search nodes that the tests index into and search; without it their tests are skipped.
+pub(crate) const JAVA: Need = Need {
+    name: "Java 17 or newer",
+    purpose: "runs search nodes for tests",
+    probe: Probe::Java,
+    packages: &["default-jre-headless"],
+    restraint: None,
+};
+
+/// Fetches the search nodes; without it their tests are skipped, unless an earlier run fetched them.
+pub(crate) const MAVEN: Need = Need {
+    name: "Maven",
+    purpose: "fetches search nodes for tests",
+    probe: Probe::Succeeds(&["mvn", "--version"]),
+    packages: &["maven"],
+    restraint: None,
+};
+
 /// What to do about missing needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Consent {
@@ -102,6 +122,7 @@ impl Need {
         match self.probe {
             Probe::Succeeds(line) => succeeds(line),
             Probe::Postgres => around.postgres().is_some(),
+            Probe::Java => around.javas().iter().any(|java| java.version >= 17),
         }
     }
 }
