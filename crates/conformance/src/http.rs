@@ -61,6 +61,8 @@ struct Shared {
     target: String,
     fault: Mutex<Option<(String, Fault)>>,
     disturbed: AtomicUsize,
+    /// The head of the last request.
+    last: Mutex<String>,
     closed: AtomicBool,
 }
 
@@ -85,6 +87,7 @@ impl Faults {
             target: target.trim_end_matches('/').to_owned(),
             fault: Mutex::new(None),
             disturbed: AtomicUsize::new(0),
+            last: Mutex::default(),
             closed: AtomicBool::new(false),
         });
         let acceptor = std::thread::spawn({
@@ -111,6 +114,12 @@ impl Faults {
     /// Disturbs nothing any more.
     pub fn heal(&self) {
         *self.shared.fault() = None;
+    }
+
+    /// The request line and the header lines of the last request, but for its connection's.
+    pub fn last_head(&self) -> String {
+        let last = self.shared.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.clone()
     }
 
     /// How many requests were disturbed: a test that disturbed none proves nothing.
@@ -161,8 +170,10 @@ fn serve(mut client: TcpStream, shared: &Shared) -> std::io::Result<()> {
     let Some(request) = request(&mut client, shared)? else {
         return Ok(());
     };
-    let line = request.split(|byte| *byte == b'\r').next().unwrap_or_default();
-    let line = String::from_utf8_lossy(line).into_owned();
+    let end = request.windows(4).position(|four| four == b"\r\n\r\n");
+    let head = String::from_utf8_lossy(&request[..end.unwrap_or(request.len())]).into_owned();
+    let line = head.lines().next().unwrap_or_default().to_owned();
+    *shared.last.lock().unwrap_or_else(PoisonError::into_inner) = head;
     let fault = shared
         .fault()
         .clone()

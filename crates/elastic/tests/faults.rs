@@ -8,7 +8,7 @@ use instep_conformance::node::Node;
 use instep_core::{
     Applied, DocId, Document, Engine, Error, FieldType, IndexName, Mapping, Readers, Settings, Ticket, Write,
 };
-use instep_elastic::{Cluster, ClusterOptions};
+use instep_elastic::{Cluster, ClusterOptions, Credentials};
 
 /// A cluster with a server that misbehaves before it, and an index.
 struct Road {
@@ -227,4 +227,46 @@ async fn another_cluster_or_none_is_named() {
         cluster("http://127.0.0.1:9").product().await.map_err(code),
         Err("engine_unreachable")
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn credentials_are_sent_and_not_told() {
+    let Some(url) = Node::any() else { return };
+    let faults = Faults::before(&url);
+    let basic = Credentials::Basic {
+        user: "u".to_owned(),
+        password: "pw:1".to_owned(),
+    };
+    let cases = [
+        (Credentials::None, None),
+        (basic, Some("authorization: Basic dTpwdzox")),
+        (
+            Credentials::ApiKey("aWQ6a2V5".to_owned()),
+            Some("authorization: ApiKey aWQ6a2V5"),
+        ),
+    ];
+    for (credentials, expected) in cases {
+        let options = ClusterOptions {
+            urls: vec![faults.url()],
+            credentials,
+            ..ClusterOptions::default()
+        };
+        assert!(!format!("{options:?}").contains("pw:1"));
+        let cluster = Cluster::new(options).unwrap();
+        faults.heal();
+        cluster.product().await.unwrap();
+        let head = faults.last_head();
+        let sent = head
+            .lines()
+            .find(|line| line.to_ascii_lowercase().starts_with("authorization"));
+        assert_eq!(sent, expected, "{head}");
+        faults.disturb("", Fault::refusal(401));
+        let error = cluster.indexes().await.unwrap_err();
+        assert_eq!(error.code(), "engine_denied");
+        let told = format!("{error:?}");
+        assert!(
+            !told.contains("pw") && !told.contains("aWQ6a2V5") && !told.contains("dTpw"),
+            "{told}"
+        );
+    }
 }
