@@ -7,7 +7,9 @@ mod bench;
 mod ci;
 mod clients;
 mod command;
+mod java;
 mod needs;
+mod node;
 mod postgres;
 mod surroundings;
 mod tally;
@@ -38,6 +40,8 @@ enum Task {
     Ci(ci::Options),
     /// Look up known vulnerabilities of the dependencies (needs the network).
     Advisories,
+    /// Start a real search node on loopback and leave it running, or stop it.
+    Node(node::Options),
     /// Measure, in a release build; prints figures with the limits they are held to.
     Bench(bench::Options),
 }
@@ -49,6 +53,7 @@ fn main() -> ExitCode {
         Task::Test(options) => test::run(&around, &options),
         Task::Ci(options) => ci::run(&around, &options),
         Task::Advisories => ci::advisories(&around),
+        Task::Node(options) => node::run(&around, &options),
         Task::Bench(options) => bench::run(&around, &options),
     };
     match outcome {

@@ -29,6 +29,8 @@ enum Probe {
     Exists(&'static [&'static str]),
     /// Postgres's programs are found.
     Postgres,
+    /// A Java is found that some search node runs on.
+    Java,
 }
 
 /// Keeps packages from more than bringing their files.
@@ -108,6 +110,24 @@ pub(crate) const OPENSSL: Need = Need {
     restraint: None,
 };
 
+/// Runs the search nodes that the tests index into and search; without it their tests are skipped.
+pub(crate) const JAVA: Need = Need {
+    name: "Java 17 or newer",
+    purpose: "runs search nodes for tests",
+    probe: Probe::Java,
+    packages: &["default-jre-headless"],
+    restraint: None,
+};
+
+/// Fetches the search nodes; without it their tests are skipped, unless an earlier run fetched them.
+pub(crate) const MAVEN: Need = Need {
+    name: "Maven",
+    purpose: "fetches search nodes for tests",
+    probe: Probe::Succeeds(&["mvn", "--version"]),
+    packages: &["maven"],
+    restraint: None,
+};
+
 /// What to do about missing needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Consent {
@@ -137,6 +157,7 @@ impl Need {
             Probe::Succeeds(line) => succeeds(line),
             Probe::Exists(places) => places.iter().any(|place| Path::new(place).is_file()),
             Probe::Postgres => around.postgres().is_some(),
+            Probe::Java => around.javas().iter().any(|java| java.version >= 17),
         }
     }
 }

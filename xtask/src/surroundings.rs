@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::command::Failure;
+use crate::java::{self, Java};
 use crate::postgres;
 
 /// What the tasks know of the machine, read once at the start.
@@ -24,6 +25,8 @@ pub(crate) struct Surroundings {
     cargo: OsString,
     /// The folder of Postgres's programs that was asked for.
     postgres: Option<PathBuf>,
+    /// The folder of the Java that was asked for.
+    java: Option<PathBuf>,
     path: OsString,
 }
 
@@ -67,6 +70,7 @@ impl Surroundings {
             },
             cargo: variable("CARGO").unwrap_or_else(|| OsString::from("cargo")),
             postgres: variable("INSTEP_POSTGRES").map(PathBuf::from),
+            java: variable("JAVA_HOME").map(PathBuf::from),
             path: variable("PATH").unwrap_or_default(),
         }
     }
@@ -74,6 +78,11 @@ impl Surroundings {
     /// The folder of Postgres's programs, looked for at each call because it may have been installed since.
     pub(crate) fn postgres(&self) -> Option<PathBuf> {
         postgres::find(self.postgres.as_deref(), &self.path)
+    }
+
+    /// Every Java there is, looked for at each call because one may have been installed since.
+    pub(crate) fn javas(&self) -> Vec<Java> {
+        java::find(self.java.as_deref(), &self.path)
     }
 
     /// Refuses an `INSTEP_POSTGRES` without Postgres: to search or to install something else is not what was asked for.

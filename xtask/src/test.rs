@@ -2,8 +2,9 @@
 //!
 //! What a test needs beyond the workspace reaches it by environment variables, set only when the thing is there:
 //! `INSTEP_DATA` (the real data sets), `INSTEP_POSTGRES` (the folder of Postgres's programs), `INSTEP_PYTHON` (an
-//! interpreter) and `INSTEP_PY_ES7`, `_ES8`, `_ES9`, `_OS` (folders for `PYTHONPATH`, one per official client). A test
-//! without its variable skips and says so; the summary lists what was skipped. `INSTEP_LONG=1` asks tests that have a
+//! interpreter) and `INSTEP_PY_ES7`, `_ES8`, `_ES9`, `_OS` (folders for `PYTHONPATH`, one per official client),
+//! `INSTEP_TEST_OPENSEARCH`, `_OPENSEARCH2`, `_ELASTICSEARCH` (addresses of search nodes, started once for all tests and
+//! stopped at the end, however it comes). A test without its variable skips and says so; the summary lists what was skipped. `INSTEP_LONG=1` asks tests that have a
 //! long variant for it.
 
 use std::io::{BufRead, BufReader, Write};
@@ -15,7 +16,8 @@ use clap::Args;
 
 use crate::clients;
 use crate::command::{self, Failure};
-use crate::needs::{self, C_COMPILER, Consent, OPENSSL, POOLER, POSTGRES, PYTHON};
+use crate::needs::{self, C_COMPILER, Consent, JAVA, MAVEN, OPENSSL, POOLER, POSTGRES, PYTHON};
+use crate::node::{self, Life, Node};
 use crate::postgres;
 use crate::surroundings::Surroundings;
 use crate::tally::Tally;
@@ -56,6 +58,12 @@ enum WithoutDatabase {
 }
 
 impl Options {
+    /// Whether tests on search nodes may be among those that were chosen.
+    fn may_index_into_clusters(&self) -> bool {
+        const INDEXING: [&str; 2] = ["instep", "instep-elastic"];
+        self.package.is_empty() || self.package.iter().any(|name| INDEXING.contains(&name.as_str()))
+    }
+
     /// All tests in their short variants, none skipped for want of a database.
     pub(crate) fn before_merging() -> Self {
         Self {
@@ -70,7 +78,7 @@ pub(crate) fn run(around: &Surroundings, options: &Options) -> Result<(), Failur
     let started = Instant::now();
     around.check_postgres()?;
     let consent = Consent::decide(options.yes, options.no_install, around.audience);
-    let needed = [&C_COMPILER, &PYTHON, &POSTGRES, &POOLER, &OPENSSL];
+    let needed = [&C_COMPILER, &PYTHON, &POSTGRES, &POOLER, &OPENSSL, &JAVA, &MAVEN];
     if let Err(failure) = needs::provide(around, &needed, consent) {
         // What is still missing decides below; much of it can be done without.
         eprintln!("\n{failure}");
@@ -117,12 +125,16 @@ pub(crate) fn run(around: &Surroundings, options: &Options) -> Result<(), Failur
         None => skipped.push("the tests on real data: no ../shared/data beside the project".to_owned()),
     }
 
+    // Dropping them stops them: at the end, and on the way out of a failure.
+    let nodes = search_nodes(around, options, &mut notes, &mut skipped)?;
+
     let mut failures = Vec::new();
     let mut tally = Tally::default();
     for (name, arguments) in passes(&options.package) {
         let mut command = around.cargo(&["test", "--no-fail-fast"]);
         command.args(arguments).args(&options.filter);
         command.envs(variables.iter().map(|(name, value)| (name, value)));
+        command.envs(nodes.iter().map(|(kind, node)| (kind.variable(), &node.url)));
         if options.long {
             command.env("INSTEP_LONG", "1");
         }
@@ -131,11 +143,45 @@ pub(crate) fn run(around: &Surroundings, options: &Options) -> Result<(), Failur
         failures.extend(ended.err());
     }
 
+    drop(nodes);
     skipped.append(&mut tally.skipped);
     summarise(&tally, &notes, &skipped, started.elapsed());
     match failures.into_iter().next() {
         None => Ok(()),
         Some(first) => Err(first),
+    }
+}
+
+/// The search nodes that this machine can start, for tests that may need them.
+fn search_nodes(
+    around: &Surroundings,
+    options: &Options,
+    notes: &mut Vec<String>,
+    skipped: &mut Vec<String>,
+) -> Result<Vec<(node::Kind, Node)>, Failure> {
+    let mut nodes = Vec::new();
+    if !options.may_index_into_clusters() {
+        return Ok(nodes);
+    }
+    for kind in node::Kind::ALL {
+        match Node::start(kind, around, Life::Ours) {
+            Ok(node) => {
+                notes.push(format!("node       {}", kind.name()));
+                nodes.push((kind, node));
+            }
+            Err(failure) => skipped.push(format!("the tests on {}: {}", kind.name(), failure.what())),
+        }
+    }
+    match (nodes.is_empty(), options.without_database) {
+        (true, WithoutDatabase::Fail) => {
+            for line in skipped {
+                eprintln!("  SKIPPED    {line}");
+            }
+            Err(Failure::new(
+                "without a search node the tests of indexing into clusters cannot run",
+            ))
+        }
+        (true, WithoutDatabase::Skip) | (false, WithoutDatabase::Skip | WithoutDatabase::Fail) => Ok(nodes),
     }
 }
 

@@ -1,8 +1,10 @@
 //! One suite per trait, run by every engine, source and store; and what tests of several crates run against: a real
-//! Postgres, a network that fails on command.
+//! Postgres, a network and a server that fail on command.
 
 pub mod change_log;
 pub mod engine;
+pub mod http;
+pub mod node;
 #[cfg(unix)]
 pub mod postgres;
 pub mod proxy;

@@ -3,9 +3,14 @@
 //! Guarantees: a clause, key or parameter that is not in the [`capabilities`] table is an error that names it and the
 //! place where it stands; nothing is read and dropped. JSON is strict: no duplicate keys, nothing after the end, no
 //! byte order mark. Leaves to others: HTTP, names of indexes, authorisation, and whether a field exists.
+//!
+//! With the feature `cluster` it is also the engine over HTTP, `Cluster`, which speaks that JSON to OpenSearch and
+//! Elasticsearch.
 
 mod aggregation;
 mod capability;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod document;
 mod filter_path;
 mod json;
@@ -25,6 +30,8 @@ mod tests;
 mod write;
 
 pub use capability::{Clause, Endpoint, Parameter, capabilities};
+#[cfg(feature = "cluster")]
+pub use cluster::{Cluster, ClusterOptions, Credentials};
 pub use document::{GetCall, MgetCall, MgetItem, parse_get, parse_mget};
 pub use filter_path::FilterPath;
 pub use params::Params;

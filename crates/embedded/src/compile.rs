@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use instep_core::date;
 use instep_core::query::{Bool, Match, MinimumShouldMatch, MultiMatch, Operator, Query, Range, Scalar};
+use instep_core::reading::{self, Bound, Exact};
 use instep_core::source_filter::fits;
 use instep_core::{Error, Result, Visibility};
 use tantivy::Term;
@@ -19,7 +20,6 @@ use tantivy::schema::{Field, IndexRecordOption};
 use crate::analysis::Token;
 use crate::fields::{ID, Kind, Leaf, Named, PATH_END, PUBLIC, READER};
 use crate::index::OpenIndex;
-use crate::read::{self, Bound, Exact};
 use crate::scoring::{PrefixQuery, lexical};
 
 type Compiled = Box<dyn tantivy::query::Query>;
@@ -122,7 +122,7 @@ impl Compiler<'_> {
         let Some(Named::Text { leaf, analyzer }) = self.resolve(&wanted.field) else {
             return self.term(&wanted.field, &wanted.text, wanted.boost);
         };
-        let tokens = analyzer.analyze(&read::text(&wanted.text));
+        let tokens = analyzer.analyze(&reading::text(&wanted.text));
         if tokens.is_empty() {
             return Ok(if wanted.zero_terms_all {
                 everything(wanted.boost)
@@ -243,12 +243,12 @@ impl Compiler<'_> {
 
     fn term(&self, field: &str, value: &Scalar, boost: f32) -> Result<Compiled> {
         if field == ID {
-            return Ok(self.ids([read::text(value).as_ref()].into_iter(), boost));
+            return Ok(self.ids([reading::text(value).as_ref()].into_iter(), boost));
         }
         match self.resolve(field) {
             Some(Named::Text { leaf, .. }) => {
                 let field = leaf.main.field;
-                let term = Term::from_field_text(field, &read::text(value));
+                let term = Term::from_field_text(field, &reading::text(value));
                 Ok(lexical(self.index, field, word(term), boost))
             }
             named => Ok(constant(self.exactly(field, named.as_ref(), value)?, boost)),
@@ -257,7 +257,7 @@ impl Compiler<'_> {
 
     fn terms(&self, field: &str, values: &[Scalar], boost: f32) -> Result<Compiled> {
         if field == ID {
-            let ids: Vec<_> = values.iter().map(read::text).collect();
+            let ids: Vec<_> = values.iter().map(reading::text).collect();
             return Ok(self.ids(ids.iter().map(AsRef::as_ref), boost));
         }
         let named = self.resolve(field);
@@ -279,18 +279,20 @@ impl Compiler<'_> {
             Some(Named::Text { leaf, .. }) => (*leaf, &leaf.main),
             Some(Named::Exact { leaf, slot }) => (*leaf, *slot),
             Some(Named::Inside { slot, path }) => {
-                let token = format!("{path}{PATH_END}{}", read::text(value));
+                let token = format!("{path}{PATH_END}{}", reading::text(value));
                 return Ok(plain(Term::from_field_text(slot.field, &token)));
             }
         };
-        Ok(match read::exact(path, leaf.kind, value, self.now_ms)? {
-            Exact::Nothing => nothing(),
-            Exact::Text(text) => plain(Term::from_field_text(slot.field, &text)),
-            Exact::Bool(value) => plain(Term::from_field_bool(slot.field, value)),
-            Exact::Double(value) => plain(Term::from_field_f64(slot.field, value)),
-            Exact::Int(value) => plain(Term::from_field_i64(slot.field, value)),
-            Exact::Between(from, to) => integers(slot.field, from, to),
-        })
+        Ok(
+            match reading::exact(path, leaf.kind.read_as(), value, self.now_ms)? {
+                Exact::Nothing => nothing(),
+                Exact::Text(text) => plain(Term::from_field_text(slot.field, &text)),
+                Exact::Bool(value) => plain(Term::from_field_bool(slot.field, value)),
+                Exact::Double(value) => plain(Term::from_field_f64(slot.field, value)),
+                Exact::Int(value) => plain(Term::from_field_i64(slot.field, value)),
+                Exact::Between(from, to) => integers(slot.field, from, to),
+            },
+        )
     }
 
     fn range(&self, range: &Range) -> Result<Compiled> {
@@ -321,17 +323,17 @@ impl Compiler<'_> {
                 let bound = |bound: Option<&(Scalar, bool)>, side| {
                     bound
                         .map(|(value, inclusive)| {
-                            let dates = read::Dates {
+                            let dates = reading::Dates {
                                 format: format.as_deref(),
                                 offset_seconds: *offset_seconds,
                                 now_ms: self.now_ms,
                             };
-                            read::bound(field, leaf.kind, value, *inclusive, side, &dates)
+                            reading::bound(field, leaf.kind.read_as(), value, *inclusive, side, &dates)
                         })
                         .transpose()
                 };
-                let lower = bound(bounds[0], read::Side::Lower)?;
-                let upper = bound(bounds[1], read::Side::Upper)?;
+                let lower = bound(bounds[0], reading::Side::Lower)?;
+                let upper = bound(bounds[1], reading::Side::Upper)?;
                 match leaf.kind {
                     Kind::Text(_) | Kind::Keyword | Kind::Flattened => strings(slot.field, "", bounds),
                     Kind::Long | Kind::Integer | Kind::Decimal(_) | Kind::Date => {
@@ -502,7 +504,7 @@ fn strings(field: Field, prefix: &str, [lower, upper]: [Option<&(Scalar, bool)>;
     use std::ops::Bound::{Excluded, Included, Unbounded};
     let end = |bound: Option<&(Scalar, bool)>| {
         bound.map(|(value, inclusive)| {
-            let term = Term::from_field_text(field, &format!("{prefix}{}", read::text(value)));
+            let term = Term::from_field_text(field, &format!("{prefix}{}", reading::text(value)));
             if *inclusive {
                 Included(term)
             } else {

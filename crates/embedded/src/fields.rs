@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use instep_core::reading::ReadAs;
 use instep_core::{FieldType, Mapping, Resolved, Result};
 use tantivy::schema::{
     Field, IndexRecordOption, NumericOptions, Schema, SchemaBuilder, TextFieldIndexing, TextOptions,
@@ -75,6 +76,19 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// How a query's values are read.
+    pub(crate) fn read_as(self) -> ReadAs {
+        match self {
+            Kind::Keyword | Kind::Text(_) | Kind::Flattened => ReadAs::Text,
+            Kind::Long => ReadAs::Long,
+            Kind::Integer => ReadAs::Integer,
+            Kind::Double => ReadAs::Double,
+            Kind::Decimal(scale) => ReadAs::Decimal(scale),
+            Kind::Boolean => ReadAs::Boolean,
+            Kind::Date => ReadAs::Date,
+        }
+    }
+
     /// The type's name.
     pub(crate) fn name(self) -> &'static str {
         match self {

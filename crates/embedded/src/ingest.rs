@@ -6,13 +6,13 @@
 use std::fmt;
 
 use instep_core::date::{self, Round};
+use instep_core::decimal::Scaled;
 use instep_core::{Document, Error, Readers, Result, Ticket};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use tantivy::TantivyDocument;
 
 use crate::analysis::join_values;
-use crate::decimal::Scaled;
 use crate::fields::{Child, Fields, Kind, Leaf, Object, PATH_END, PUBLIC, READER};
 
 /// The longest exact value, in bytes: Lucene's limit of a term.

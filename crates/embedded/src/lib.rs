@@ -9,13 +9,11 @@ pub mod analysis;
 #[doc(hidden)]
 pub mod bare;
 mod compile;
-mod decimal;
 mod engine;
 mod fault;
 mod fields;
 mod index;
 mod ingest;
-mod read;
 mod scoring;
 mod search;
 mod sort;

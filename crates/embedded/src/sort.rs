@@ -5,15 +5,13 @@ use std::collections::BinaryHeap;
 use std::ops::Range;
 
 use instep_core::query::{Scalar, Sort, SortBy};
-use instep_core::{Error, Result};
+use instep_core::{Error, Result, decimal, reading};
 use tantivy::columnar::{Column, StrColumn, TermOrdHit};
 use tantivy::{DocId, SegmentReader, f64_to_u64, i64_to_u64, u64_to_f64, u64_to_i64};
 
 use crate::aggregate;
-use crate::decimal;
 use crate::fault::{from_io, from_tantivy};
 use crate::fields::{Fields, ID, Kind, Named, PATH_END, SEQUENCE};
-use crate::read;
 
 /// A sort key, resolved for one index.
 #[derive(Clone, Debug)]
@@ -532,7 +530,7 @@ impl Opened {
             )
         };
         let integer = |value: &Scalar| {
-            let scaled = read::scaled(value, 0).ok_or_else(bad)?;
+            let scaled = reading::scaled(value, 0).ok_or_else(bad)?;
             i64::try_from(scaled.floor).map_err(|_| bad())
         };
         let infinite = |value: &Scalar| match value {
@@ -545,11 +543,11 @@ impl Opened {
             (Opened::Doc { .. }, None) => return Err(bad()),
             (_, None) => key.turned(key.missing_number(key.number())),
             (Opened::Score, Some(value)) => {
-                let score = read::double(value).ok_or_else(bad)? as f32;
+                let score = reading::double(value).ok_or_else(bad)? as f32;
                 key.turned(f64_to_u64(f64::from(score)))
             }
             (Opened::Doc { ids, place }, Some(value)) => {
-                let text = read::text(value);
+                let text = reading::text(value);
                 let (id, of) = match place {
                     None => (&text[..], None),
                     Some(_) => {
@@ -573,11 +571,13 @@ impl Opened {
                 key.turned(raw)
             }
             (Opened::Double(_), Some(value)) => {
-                let number = infinite(value).or_else(|| read::double(value)).ok_or_else(bad)?;
+                let number = infinite(value)
+                    .or_else(|| reading::double(value))
+                    .ok_or_else(bad)?;
                 key.turned(f64_to_u64(number))
             }
             (Opened::Boolean(_), Some(value)) => {
-                let number = match read::boolean(value) {
+                let number = match reading::boolean(value) {
                     Some(truth) => i64::from(truth),
                     None => integer(value)?,
                 };
@@ -588,7 +588,7 @@ impl Opened {
                     (Number::Decimal(_), Some(f64::INFINITY)) => i64::MAX,
                     (Number::Decimal(_), Some(_)) => i64::MIN,
                     (Number::Decimal(scale), None) => {
-                        let scaled = read::scaled(value, scale).ok_or_else(bad)?;
+                        let scaled = reading::scaled(value, scale).ok_or_else(bad)?;
                         i64::try_from(scaled.nearest()).map_err(|_| bad())?
                     }
                     (Number::Long, _) => match (integer(value), value) {
@@ -613,7 +613,7 @@ impl Opened {
                 },
                 Some(value),
             ) => {
-                let text = read::text(value);
+                let text = reading::text(value);
                 let Some(column) = column else {
                     return Ok(key.turned(1));
                 };

@@ -20,12 +20,13 @@ use crate::config::joins::{Meant, meant};
 use crate::config::{Config, Schemas, SourceConfig};
 use crate::following::RECORDED;
 use crate::serving;
-use crate::wiring::{create_index, in_full};
+use crate::wiring::{create_index, in_full, product};
 
 /// Everything that is, or is not, as it should be. `sources` are those of the configuration that could be opened; one
 /// that is missing is reported, and what depends on it is left out.
 pub(crate) async fn check(config: &Config, sources: &HashMap<SourceName, Arc<dyn Source>>) -> Vec<Finding> {
     let mut findings = vec![listen(config), state(&config.state)];
+    findings.extend(clusters(config).await);
     let mut schemas = Schemas::new();
     for source in &config.sources {
         let name = &source.name;
@@ -125,6 +126,23 @@ pub(crate) async fn check(config: &Config, sources: &HashMap<SourceName, Arc<dyn
             }
         }
         Err(error) => findings.push(failed("configuration", &error)),
+    }
+    findings
+}
+
+/// What answers at the address of each cluster that a set lives in.
+async fn clusters(config: &Config) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for cluster in &config.clusters {
+        if !config.sets.iter().any(|set| set.cluster == cluster.name) {
+            continue;
+        }
+        let subject = format!("cluster {}", cluster.name);
+        match product(&cluster.engine).await {
+            Some(Ok(product)) => findings.push(finding(Severity::Ok, "cluster", &subject, &product)),
+            Some(Err(error)) => findings.push(failed(&subject, &error)),
+            None => {}
+        }
     }
     findings
 }

@@ -4,6 +4,7 @@
 //! in the sources' schemas. Both report all problems at once, each with file, line, the offending text and the names
 //! that exist. Nothing is written by either.
 
+mod cluster;
 mod database;
 mod expressions;
 pub(crate) mod joins;
@@ -31,6 +32,7 @@ pub(crate) use database::{address, is_postgres, without_password};
 use problem::{Problem, Text};
 use raw::{At, RawConfig};
 
+pub use cluster::{ClusterUrls, Login};
 pub use database::{PostgresConfig, SourceUrl, source_url};
 pub use resolve::Schemas;
 pub use secret::{Environment, Secret};
@@ -88,7 +90,7 @@ pub struct ClusterConfig {
 }
 
 /// What a cluster is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EngineConfig {
     /// The embedded engine, with so many bytes of memory for writing.
     Embedded {
@@ -97,6 +99,8 @@ pub enum EngineConfig {
     },
     /// Takes everything and keeps nothing.
     Null,
+    /// OpenSearch or Elasticsearch.
+    Cluster(ClusterUrls),
 }
 
 /// An index set.
@@ -266,7 +270,7 @@ impl Config {
             line(String::new());
         }
         for cluster in &self.clusters {
-            let engine = match cluster.engine {
+            let engine = match &cluster.engine {
                 EngineConfig::Embedded { writer_memory } => {
                     format!(
                         "engine = \"embedded\"\nwriter_memory_mb = {}",
@@ -274,6 +278,7 @@ impl Config {
                     )
                 }
                 EngineConfig::Null => "engine = \"null\"".to_owned(),
+                EngineConfig::Cluster(urls) => cluster::printed(urls),
             };
             line(format!("[cluster.{}]\n{engine}\n", cluster.name));
         }
@@ -509,38 +514,18 @@ impl Edge<'_> {
         let mut clusters = Vec::new();
         for (name, cluster) in &raw.cluster {
             self.name("cluster", name);
-            let memory = cluster.writer_memory_mb.as_ref();
-            let engine = match cluster.engine.get_ref().as_str() {
-                "embedded" => {
-                    let megabytes = memory.map_or(DEFAULT_WRITER_MEMORY_MB, |memory| *memory.get_ref());
-                    if let Some(memory) = memory.filter(|_| megabytes < LEAST_WRITER_MEMORY_MB) {
-                        let message = format!("{megabytes} MB are too little for writing");
-                        let help = format!("at least {LEAST_WRITER_MEMORY_MB}");
-                        self.problems
-                            .push(Problem::new(memory.span(), message).help(help));
-                    }
-                    EngineConfig::Embedded {
-                        writer_memory: (megabytes as usize) << 20,
-                    }
-                }
-                "null" => {
-                    if let Some(memory) = memory {
-                        let problem = Problem::new(
-                            memory.span(),
-                            "`writer_memory_mb` says nothing about the null engine",
-                        );
-                        self.problems
-                            .push(problem.help("only the embedded engine takes it"));
-                    }
-                    EngineConfig::Null
-                }
-                unknown => {
-                    let problem =
-                        Problem::unknown(cluster.engine.span(), "engine", unknown, "", ["embedded", "null"]);
-                    self.problems.push(problem);
+            let engine = match cluster::resolve(name, cluster, self.folder, self.environment) {
+                Ok(engine) => engine,
+                Err(problems) => {
+                    self.problems.extend(problems);
                     continue;
                 }
             };
+            if let Some(error) = wiring::refused_cluster(&engine) {
+                let problem = Problem::new(name.span(), error.to_string());
+                self.problems
+                    .push(problem.help(error.remedy().unwrap_or_default().to_owned()));
+            }
             clusters.push(ClusterConfig {
                 name: name.get_ref().as_str().into(),
                 engine,
@@ -564,14 +549,12 @@ impl Edge<'_> {
     fn sets(&mut self, raw: &RawConfig) -> Vec<SetConfig> {
         let named = raw.cluster.keys().map(|name| name.get_ref().as_str());
         let clusters: Vec<&str> = named.chain(["embedded"]).collect();
+        let usual = usual_cluster(raw);
         let mut sets = Vec::new();
         let mut active: Option<&At<String>> = None;
         for (name, set) in &raw.set {
             self.name("set", name);
-            let cluster = set
-                .cluster
-                .as_ref()
-                .map_or("embedded", |cluster| cluster.get_ref());
+            let cluster = set.cluster.as_ref().map_or(usual, |cluster| cluster.get_ref());
             if let Some(place) = set.cluster.as_ref().filter(|_| !clusters.contains(&cluster)) {
                 let known = clusters.iter().copied();
                 self.problems
@@ -597,7 +580,7 @@ impl Edge<'_> {
         if sets.is_empty() {
             sets.push(SetConfig {
                 name: "main".into(),
-                cluster: "embedded".into(),
+                cluster: usual.into(),
                 active: true,
             });
         }
@@ -605,6 +588,18 @@ impl Edge<'_> {
             sets[0].active = true;
         }
         sets
+    }
+}
+
+/// Where a set lives that does not say: in the one cluster with an address, where there is exactly one.
+fn usual_cluster(raw: &RawConfig) -> &str {
+    let mut remote = raw
+        .cluster
+        .iter()
+        .filter(|(_, cluster)| cluster.url.is_some() || !cluster.urls.is_empty());
+    match (remote.next(), remote.next()) {
+        (Some((name, _)), None) => name.get_ref(),
+        (Some(_), Some(_)) | (None, _) => "embedded",
     }
 }
 

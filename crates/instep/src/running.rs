@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use instep_core::{ChangeLog, Result, SetName, SetState, Settings, Source, SourceName};
+use instep_core::{ChangeLog, Result, SetName, SetState, Source, SourceName};
 use instep_sync::{
     Activity, Assembler, CaughtUp, Expander, Indexer, IndexerOptions, Problem, SetDefinition, SignalledLog,
     SourceDefinition, SourceStatus, SystemClock, caught_up,
@@ -106,7 +106,7 @@ impl Running {
                 set: set.name.clone(),
                 collections: parts.collections.clone(),
                 engine: parts.engine_of(&set.name)?.engine.clone(),
-                settings: Settings::new(),
+                settings: parts.settings_of(&set.name),
             };
             let options = IndexerOptions {
                 seed,

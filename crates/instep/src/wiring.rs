@@ -11,15 +11,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use instep_core::{
     ChangeLog, ClusterName, Collection, Engine, Error, Expression, Fetch, Result, ResultExt, Search, SetName,
-    Source, SourceName, TableName, Watched,
+    Settings, Source, SourceName, TableName, Watched,
 };
+use instep_elastic::{Cluster, ClusterOptions, Credentials};
 use instep_embedded::Embedded;
 use instep_sources::{PostgresOptions, PostgresSource, SqliteSource, postgres};
 use instep_store::SqliteLog;
 use instep_sync::{Assembler, NullEngine, SignalledLog};
 
 use crate::config::on::parts;
-use crate::config::{Config, EngineConfig, PostgresConfig, Schemas, Secret, SourceUrl};
+use crate::config::{ClusterUrls, Config, EngineConfig, Login, PostgresConfig, Schemas, Secret, SourceUrl};
 
 /// The parts of a running instep, opened and checked, nothing started.
 pub struct Parts {
@@ -289,7 +290,7 @@ impl Parts {
             if config.sets.iter().any(|set| set.cluster == cluster.name) {
                 engines.insert(
                     cluster.name.clone(),
-                    open_engine(&config.state, &cluster.name, cluster.engine, access)?,
+                    open_engine(&config.state, &cluster.name, &cluster.engine, access)?,
                 );
             }
         }
@@ -317,6 +318,21 @@ impl Parts {
             .find(|set| set.active)
             .expect("the configuration has one active set");
         set.name.clone()
+    }
+
+    /// The settings of the indexes of a set.
+    pub fn settings_of(&self, set: &SetName) -> Settings {
+        let set = self.config.sets.iter().find(|known| known.name == *set);
+        let named = set.map(|set| &set.cluster);
+        let cluster = self
+            .config
+            .clusters
+            .iter()
+            .find(|cluster| Some(&cluster.name) == named);
+        match cluster.map(|cluster| &cluster.engine) {
+            Some(EngineConfig::Cluster(urls)) => urls.settings.clone(),
+            Some(EngineConfig::Embedded { .. } | EngineConfig::Null) | None => Settings::new(),
+        }
     }
 
     /// The engine a set lives in.
@@ -363,11 +379,11 @@ fn open_log(state: &Path, access: Access) -> Result<Arc<dyn ChangeLog>> {
     }
 }
 
-fn open_engine(state: &Path, cluster: &ClusterName, engine: EngineConfig, access: Access) -> Result<Opened> {
+fn open_engine(state: &Path, cluster: &ClusterName, engine: &EngineConfig, access: Access) -> Result<Opened> {
     match engine {
         EngineConfig::Embedded { writer_memory } => {
             let options = instep_embedded::Options {
-                writer_memory_bytes: writer_memory,
+                writer_memory_bytes: *writer_memory,
                 ..Default::default()
             };
             let directory = state.join("index").join(cluster.as_str());
@@ -384,6 +400,50 @@ fn open_engine(state: &Path, cluster: &ClusterName, engine: EngineConfig, access
             engine: Arc::new(NullEngine::new()),
             search: None,
         }),
+        EngineConfig::Cluster(urls) => {
+            let engine = Arc::new(open_cluster(urls)?);
+            Ok(Opened {
+                engine: engine.clone(),
+                search: Some(engine),
+            })
+        }
+    }
+}
+
+/// A handle of a cluster; nothing is asked yet.
+fn open_cluster(cluster: &ClusterUrls) -> Result<Cluster> {
+    let credentials = match &cluster.login {
+        Login::Nobody => Credentials::None,
+        Login::User(user, password) => Credentials::Basic {
+            user: user.clone(),
+            password: password.expose().to_owned(),
+        },
+        Login::Key(key) => Credentials::ApiKey(key.expose().to_owned()),
+    };
+    Cluster::new(ClusterOptions {
+        urls: cluster.urls.clone(),
+        credentials,
+        authorities: cluster.authorities.clone(),
+        ..ClusterOptions::default()
+    })
+}
+
+/// Why a cluster can never be spoken to, as far as its section alone says it.
+pub(crate) fn refused_cluster(engine: &EngineConfig) -> Option<Error> {
+    match engine {
+        EngineConfig::Cluster(urls) => open_cluster(urls).err(),
+        EngineConfig::Embedded { .. } | EngineConfig::Null => None,
+    }
+}
+
+/// What answers at a cluster's address, in words; `None` for what has none.
+pub(crate) async fn product(engine: &EngineConfig) -> Option<Result<String>> {
+    match engine {
+        EngineConfig::Cluster(urls) => Some(match open_cluster(urls) {
+            Ok(cluster) => cluster.product().await,
+            Err(error) => Err(error),
+        }),
+        EngineConfig::Embedded { .. } | EngineConfig::Null => None,
     }
 }
 

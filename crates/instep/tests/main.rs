@@ -3,6 +3,7 @@
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
 
 mod clients;
+mod clusters;
 mod commands;
 mod conditions;
 mod dead;

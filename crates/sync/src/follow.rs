@@ -12,8 +12,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use instep_core::{
-    Builder, ChangeBatch, ChangeFeed, ChangeLog, CollectionName, Error, Position, Result, ResultExt, Source,
-    SourceName, Touch, Watched,
+    Builder, ChangeBatch, ChangeFeed, ChangeLog, CollectionName, Error, Position, Result, ResultExt, Scan,
+    Source, SourceName, Touch, Watched,
 };
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -270,13 +270,14 @@ impl Follower {
     /// also a scan that has come nowhere yet may have read keys.
     async fn scan_again(&self) -> Result<()> {
         let sets = self.log.status().await?;
-        let begun = |name: &&CollectionName| {
-            let mut scans = sets.iter().flat_map(|set| &set.scans);
-            self.followed
-                || scans.any(|scan| {
-                    scan.collection == **name && (scan.finished || scan.after.is_some() || scan.both)
-                })
+        let of = |name: &CollectionName| {
+            let name = name.clone();
+            let scans = sets.iter().flat_map(|set| &set.scans);
+            scans.filter(move |scan| scan.collection == name)
         };
+        let has_come = |scan: &Scan| scan.finished || scan.after.is_some();
+        let begun =
+            |name: &&CollectionName| self.followed || of(name).any(|scan| has_come(scan) || scan.both);
         let scans: Vec<_> = self
             .definition
             .collections
@@ -286,7 +287,10 @@ impl Follower {
             .map(Touch::Scan)
             .collect();
         if !scans.is_empty() {
-            tracing::warn!(source = %self.definition.name, "no position is known of this source: its collections are scanned");
+            // Whoever asked for it wrote down scans that have come nowhere yet.
+            if self.definition.collections.iter().flat_map(of).any(has_come) {
+                tracing::warn!(source = %self.definition.name, "no position is known of this source: its collections are scanned");
+            }
             self.log.append(&self.definition.name, None, &scans).await?;
         }
         Ok(())

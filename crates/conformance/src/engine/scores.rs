@@ -113,6 +113,7 @@ pub(super) async fn bm25(subject: Subject<'_>, failures: &mut Failures) {
         .zip(1..)
         .map(|(source, id)| super::fixture::put(&format!("{id}"), source, 1));
     super::fixture::done(subject.engine, &index, writes.collect()).await;
+    subject.engine.refresh(&index).await.expect("refresh");
     let score = |n: f32, frequency: f32, length: f32| {
         let (documents, average) = (3.0_f32, 2.0_f32);
         let idf = (1.0 + (documents - n + 0.5) / (n + 0.5)).ln();

@@ -262,6 +262,7 @@ async fn long_texts(subject: Subject<'_>, failures: &mut Failures) {
     };
     let writes = vec![titled("fits", 256), titled("long", 257), titled("longer", 20_000)];
     done(subject.engine, &index, writes).await;
+    subject.engine.refresh(&index).await.expect("refresh");
     for (query, expected) in [
         (exists("title.keyword"), vec!["fits"]),
         (prefix("title.keyword", "word "), vec!["fits"]),

@@ -6,13 +6,12 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Range;
 
 use instep_core::query::{AggregationKind, DateInterval, Metric};
-use instep_core::{Result, date};
+use instep_core::{Result, date, decimal};
 use tantivy::columnar::{Column as Values, StrColumn};
 use tantivy::{DocId, SegmentReader, f64_to_u64, i64_to_u64, u64_to_f64, u64_to_i64};
 
 use super::budget::{Budget, TooMany};
 use super::{Absent, Bucket, Column, ColumnKind, Gathered, Key, Numbers, Ordered, Plan, missing_key};
-use crate::decimal;
 use crate::fault::{from_io, from_tantivy};
 
 /// Gathers the values of one segment's documents.

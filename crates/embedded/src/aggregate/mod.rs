@@ -12,10 +12,9 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use instep_core::query::{Aggregation, AggregationKind, BucketOrderBy, Metric, Scalar};
-use instep_core::{Error, Result};
+use instep_core::{Error, Result, reading};
 
 use crate::fields::{Fields, Kind, Named, PATH_END};
-use crate::read;
 
 pub(crate) use budget::Budget;
 pub(crate) use collect::{Collector, ordinals};
@@ -426,9 +425,9 @@ fn missing_key(shape: Shape, value: &Scalar, field: &str) -> Result<Key> {
             format!("[missing] cannot be read as a value of [{field}]"),
         )
     };
-    let integer = || read::scaled(value, 0).and_then(|scaled| i64::try_from(scaled.floor).ok());
+    let integer = || reading::scaled(value, 0).and_then(|scaled| i64::try_from(scaled.floor).ok());
     Ok(match shape {
-        Shape::Text | Shape::Unmapped => Key::Text(read::text(value).into()),
+        Shape::Text | Shape::Unmapped => Key::Text(reading::text(value).into()),
         Shape::Integer => Key::Integer(integer().ok_or_else(unreadable)?),
         Shape::Date => match value {
             Scalar::Text(text) => {
@@ -439,10 +438,10 @@ fn missing_key(shape: Shape, value: &Scalar, field: &str) -> Result<Key> {
             }
         },
         Shape::Boolean => {
-            let truth = read::boolean(value).or_else(|| integer().map(|number| number != 0));
+            let truth = reading::boolean(value).or_else(|| integer().map(|number| number != 0));
             Key::Integer(truth.ok_or_else(unreadable)?.into())
         }
-        Shape::Number => Key::Number(Ordered::new(read::double(value).ok_or_else(unreadable)?)),
+        Shape::Number => Key::Number(Ordered::new(reading::double(value).ok_or_else(unreadable)?)),
     })
 }
 

@@ -308,9 +308,12 @@ fn options(config: &instep::config::Config) -> Options {
 /// The writer's budget, in bytes.
 pub(crate) fn writer_memory(config: &instep::config::Config) -> usize {
     use instep::config::EngineConfig;
-    let budgets = config.clusters.iter().filter_map(|cluster| match cluster.engine {
-        EngineConfig::Embedded { writer_memory } => Some(writer_memory),
-        EngineConfig::Null => None,
-    });
+    let budgets = config
+        .clusters
+        .iter()
+        .filter_map(|cluster| match &cluster.engine {
+            EngineConfig::Embedded { writer_memory } => Some(*writer_memory),
+            EngineConfig::Null | EngineConfig::Cluster(_) => None,
+        });
     budgets.max().expect("a cluster of the embedded engine")
 }

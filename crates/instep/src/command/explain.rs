@@ -165,7 +165,11 @@ impl State {
             for language in languages {
                 let index = IndexName::physical(set, &collection.name, &language);
                 if held.is_none() && there.contains(&index) {
-                    held = engine.read(&index, &[key.id.clone()]).await?.pop().flatten();
+                    held = engine
+                        .read(&index, std::slice::from_ref(&key.id))
+                        .await?
+                        .pop()
+                        .flatten();
                 }
             }
         }

@@ -42,7 +42,7 @@ pub(crate) struct RawConfig {
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, RawCluster>")]
     pub(crate) cluster: BTreeMap<At<String>, RawCluster>,
-    /// Index sets, by name. Without any there is one, `main`, on `embedded`.
+    /// Index sets, by name. Without any there is one, `main`.
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, RawSet>")]
     pub(crate) set: BTreeMap<At<String>, RawSet>,
@@ -299,19 +299,46 @@ pub(crate) struct RawKey {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawCluster {
-    /// `embedded`, or `null` (takes everything and keeps nothing: for measurements).
-    #[schemars(with = "String")]
-    pub(crate) engine: At<String>,
+    /// `embedded`, or `null` (takes everything and keeps nothing: for measurements). Not for a cluster with a `url`: what
+    /// answers there is detected.
+    #[schemars(with = "Option<String>")]
+    pub(crate) engine: Option<At<String>>,
     /// For embedded: memory for writing, in MB, whatever the number of collections. 128 without it, at least 15.
     #[schemars(with = "Option<u32>")]
     pub(crate) writer_memory_mb: Option<At<u32>>,
+    /// The address of an OpenSearch or Elasticsearch cluster: `https://host:9200`.
+    #[schemars(with = "Option<String>")]
+    pub(crate) url: Option<At<String>>,
+    /// The addresses of more of its hosts. They take turns, and one that does not answer is set aside.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub(crate) urls: Vec<At<String>>,
+    /// The user to sign in as.
+    #[schemars(with = "Option<String>")]
+    pub(crate) user: Option<At<String>>,
+    /// The user's password: `${VAR}` takes it from the environment, `file:<path>` from a file.
+    #[schemars(with = "Option<String>")]
+    pub(crate) password: Option<At<Secret>>,
+    /// A file with the password and nothing else, relative to this file.
+    #[schemars(with = "Option<String>")]
+    pub(crate) password_file: Option<At<String>>,
+    /// An API key in place of user and password, as the cluster gave it out (base64); `${VAR}` and `file:<path>` as above.
+    #[schemars(with = "Option<String>")]
+    pub(crate) api_key: Option<At<Secret>>,
+    /// A PEM file with the authorities that signed the cluster's certificates, relative to this file. The system's without
+    /// it.
+    #[schemars(with = "Option<String>")]
+    pub(crate) ca: Option<At<String>>,
+    /// Settings of the indexes that are made there, by the cluster's own names: `number_of_replicas`, `refresh_interval`.
+    #[schemars(with = "Option<BTreeMap<String, serde_json::Value>>")]
+    pub(crate) settings: Option<At<toml::Table>>,
 }
 
 /// An index set.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawSet {
-    /// The cluster it lives in. `embedded` without it.
+    /// The cluster it lives in. Without it the one that has a `url`, where exactly one has; `embedded` otherwise.
     #[schemars(with = "Option<String>")]
     pub(crate) cluster: Option<At<String>>,
     /// Whether this is the set that answers searches. The first one by name without it.

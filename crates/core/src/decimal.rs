@@ -2,16 +2,18 @@
 
 /// A decimal at some scale: the largest integer that is not above it, and whether it is that integer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Scaled {
-    pub(crate) floor: i128,
-    pub(crate) exact: bool,
+pub struct Scaled {
+    /// The largest integer that is not above it.
+    pub floor: i128,
+    /// Whether it is that integer.
+    pub exact: bool,
     /// Whether the nearest integer is the one above (a half goes away from zero).
     up: bool,
 }
 
 impl Scaled {
     /// A number as JSON or SQL spells it: `-12.50`, `3e10`. `None` when it is no number.
-    pub(crate) fn parse(text: &str, scale: u8) -> Option<Scaled> {
+    pub fn parse(text: &str, scale: u8) -> Option<Scaled> {
         let (negative, digits) = match text.strip_prefix('-') {
             Some(rest) => (true, rest),
             None => (false, text.strip_prefix('+').unwrap_or(text)),
@@ -57,12 +59,12 @@ impl Scaled {
     }
 
     /// The nearest integer; a half goes away from zero.
-    pub(crate) fn nearest(self) -> i128 {
+    pub fn nearest(self) -> i128 {
         self.floor + i128::from(self.up)
     }
 
     /// The smallest integer that is not below it.
-    pub(crate) fn ceil(self) -> i128 {
+    pub fn ceil(self) -> i128 {
         self.floor + i128::from(!self.exact)
     }
 }
@@ -76,7 +78,7 @@ fn push_digit(magnitude: i128, digit: u8) -> i128 {
 }
 
 /// The value of a scaled integer: the nearest double, up to 15 digits or so.
-pub(crate) fn value(unscaled: i64, scale: u8) -> f64 {
+pub fn value(unscaled: i64, scale: u8) -> f64 {
     unscaled as f64 / 10_f64.powi(i32::from(scale))
 }
 

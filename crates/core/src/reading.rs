@@ -1,22 +1,71 @@
-//! Values of a query as a field's type reads them.
+//! Values of a query as a field's type reads them: the same for every engine that does not read them itself.
 
 use std::borrow::Cow;
 
-use instep_core::date::{self, Round};
-use instep_core::query::Scalar;
-use instep_core::{Error, Result};
-
+use crate::date::{self, Round};
 use crate::decimal::Scaled;
-use crate::fields::Kind;
+use crate::error::{Error, Result};
+use crate::field::FieldType;
+use crate::query::Scalar;
+
+/// How values of a query are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadAs {
+    /// As text, whatever they are.
+    Text,
+    /// `true` and `false`, also as text.
+    Boolean,
+    /// A number, also as text.
+    Double,
+    /// A whole number of 64 bits, also as text.
+    Long,
+    /// A whole number of 32 bits, also as text.
+    Integer,
+    /// A decimal with so many digits after the point, also as text.
+    Decimal(u8),
+    /// A date, or milliseconds.
+    Date,
+}
+
+impl ReadAs {
+    /// How the values of a field of this type are read.
+    pub fn of(kind: &FieldType) -> Self {
+        match kind {
+            FieldType::Keyword | FieldType::Text { .. } | FieldType::Flattened => ReadAs::Text,
+            FieldType::Boolean => ReadAs::Boolean,
+            FieldType::Double => ReadAs::Double,
+            FieldType::Long => ReadAs::Long,
+            FieldType::Integer => ReadAs::Integer,
+            FieldType::Decimal { scale } => ReadAs::Decimal(*scale),
+            FieldType::Date => ReadAs::Date,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            ReadAs::Text => "keyword",
+            ReadAs::Boolean => "boolean",
+            ReadAs::Double => "double",
+            ReadAs::Long => "long",
+            ReadAs::Integer => "integer",
+            ReadAs::Decimal(_) => "decimal",
+            ReadAs::Date => "date",
+        }
+    }
+}
 
 /// An exact value, as the index holds it.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Exact<'a> {
+pub enum Exact<'a> {
     /// No document can have it: 3.5 in a field of integers.
     Nothing,
+    /// Text.
     Text(Cow<'a, str>),
+    /// A boolean.
     Bool(bool),
+    /// A binary number.
     Double(f64),
+    /// A whole number, a scaled decimal, milliseconds.
     Int(i64),
     /// A span of integers, both ends inclusive: a partial date.
     Between(i64, i64),
@@ -24,7 +73,7 @@ pub(crate) enum Exact<'a> {
 
 /// The end of a range.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Bound {
+pub enum Bound {
     /// Inclusive.
     Int(i64),
     /// With whether it is inclusive.
@@ -37,20 +86,25 @@ pub(crate) enum Bound {
 
 /// Which end of a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Side {
+pub enum Side {
+    /// The lower one.
     Lower,
+    /// The upper one.
     Upper,
 }
 
 /// How dates of a query are written.
-pub(crate) struct Dates<'a> {
-    pub(crate) format: Option<&'a str>,
-    pub(crate) offset_seconds: i32,
-    pub(crate) now_ms: i64,
+pub struct Dates<'a> {
+    /// The format; ISO 8601 or milliseconds without one.
+    pub format: Option<&'a str>,
+    /// The zone of dates that name none, as an offset in seconds.
+    pub offset_seconds: i32,
+    /// What `now` means.
+    pub now_ms: i64,
 }
 
 /// The value as text.
-pub(crate) fn text(value: &Scalar) -> Cow<'_, str> {
+pub fn text(value: &Scalar) -> Cow<'_, str> {
     match value {
         Scalar::Bool(value) => Cow::Borrowed(if *value { "true" } else { "false" }),
         Scalar::Int(value) => Cow::Owned(value.to_string()),
@@ -59,7 +113,7 @@ pub(crate) fn text(value: &Scalar) -> Cow<'_, str> {
     }
 }
 
-fn unreadable(field: &str, kind: Kind) -> Error {
+fn unreadable(field: &str, kind: ReadAs) -> Error {
     let kind = kind.name();
     Error::invalid(
         "query_shard_exception",
@@ -68,19 +122,19 @@ fn unreadable(field: &str, kind: Kind) -> Error {
 }
 
 /// A value to be equal to.
-pub(crate) fn exact<'a>(field: &str, kind: Kind, value: &'a Scalar, now_ms: i64) -> Result<Exact<'a>> {
+pub fn exact<'a>(field: &str, kind: ReadAs, value: &'a Scalar, now_ms: i64) -> Result<Exact<'a>> {
     let unreadable = || unreadable(field, kind);
     Ok(match kind {
-        Kind::Keyword | Kind::Text(_) | Kind::Flattened => Exact::Text(text(value)),
-        Kind::Boolean => Exact::Bool(boolean(value).ok_or_else(unreadable)?),
-        Kind::Double => Exact::Double(double(value).ok_or_else(unreadable)?),
-        Kind::Long => whole(scaled(value, 0).ok_or_else(unreadable)?),
-        Kind::Integer => match whole(scaled(value, 0).ok_or_else(unreadable)?) {
+        ReadAs::Text => Exact::Text(text(value)),
+        ReadAs::Boolean => Exact::Bool(boolean(value).ok_or_else(unreadable)?),
+        ReadAs::Double => Exact::Double(double(value).ok_or_else(unreadable)?),
+        ReadAs::Long => whole(scaled(value, 0).ok_or_else(unreadable)?),
+        ReadAs::Integer => match whole(scaled(value, 0).ok_or_else(unreadable)?) {
             Exact::Int(value) if i32::try_from(value).is_err() => Exact::Nothing,
             exact => exact,
         },
-        Kind::Decimal(scale) => whole(scaled(value, scale).ok_or_else(unreadable)?),
-        Kind::Date => {
+        ReadAs::Decimal(scale) => whole(scaled(value, scale).ok_or_else(unreadable)?),
+        ReadAs::Date => {
             let dates = Dates {
                 format: None,
                 offset_seconds: 0,
@@ -100,9 +154,9 @@ fn whole<'a>(scaled: Scaled) -> Exact<'a> {
 }
 
 /// A value to be compared with.
-pub(crate) fn bound(
+pub fn bound(
     field: &str,
-    kind: Kind,
+    kind: ReadAs,
     value: &Scalar,
     inclusive: bool,
     side: Side,
@@ -129,17 +183,17 @@ pub(crate) fn bound(
     };
     match kind {
         // These are compared as text, which needs no reading.
-        Kind::Keyword | Kind::Text(_) | Kind::Flattened => Ok(Bound::Beyond),
-        Kind::Boolean => Ok(match (boolean(value).ok_or_else(unreadable)?, side, inclusive) {
+        ReadAs::Text => Ok(Bound::Beyond),
+        ReadAs::Boolean => Ok(match (boolean(value).ok_or_else(unreadable)?, side, inclusive) {
             (value, _, true) => Bound::Bool(value),
             (false, Side::Lower, false) => Bound::Bool(true),
             (true, Side::Upper, false) => Bound::Bool(false),
             (true, Side::Lower, false) | (false, Side::Upper, false) => Bound::Beyond,
         }),
-        Kind::Double => Ok(Bound::Double(double(value).ok_or_else(unreadable)?, inclusive)),
-        Kind::Long | Kind::Integer => number(0),
-        Kind::Decimal(scale) => number(scale),
-        Kind::Date => {
+        ReadAs::Double => Ok(Bound::Double(double(value).ok_or_else(unreadable)?, inclusive)),
+        ReadAs::Long | ReadAs::Integer => number(0),
+        ReadAs::Decimal(scale) => number(scale),
+        ReadAs::Date => {
             let round = match (side, inclusive) {
                 (Side::Lower, true) | (Side::Upper, false) => Round::Down,
                 (Side::Lower, false) | (Side::Upper, true) => Round::Up,
@@ -152,7 +206,7 @@ pub(crate) fn bound(
 /// A moment; a number is read as the text it is written with.
 fn moment(field: &str, value: &Scalar, round: Round, dates: &Dates<'_>) -> Result<i64> {
     if let Scalar::Bool(_) = value {
-        return Err(unreadable(field, Kind::Date));
+        return Err(unreadable(field, ReadAs::Date));
     }
     let whole = match value {
         Scalar::Double(value) if value.fract() == 0.0 && value.abs() < 9e15 => {
@@ -165,7 +219,8 @@ fn moment(field: &str, value: &Scalar, round: Round, dates: &Dates<'_>) -> Resul
         .map_err(|error| error.context(format!("field [{field}]")))
 }
 
-pub(crate) fn boolean(value: &Scalar) -> Option<bool> {
+/// A boolean, also as text.
+pub fn boolean(value: &Scalar) -> Option<bool> {
     match value {
         Scalar::Bool(value) => Some(*value),
         Scalar::Text(text) => match text.as_str() {
@@ -177,7 +232,8 @@ pub(crate) fn boolean(value: &Scalar) -> Option<bool> {
     }
 }
 
-pub(crate) fn double(value: &Scalar) -> Option<f64> {
+/// A finite number, also as text.
+pub fn double(value: &Scalar) -> Option<f64> {
     match value {
         Scalar::Int(value) => Some(*value as f64),
         Scalar::Double(value) => Some(*value),
@@ -186,7 +242,8 @@ pub(crate) fn double(value: &Scalar) -> Option<f64> {
     }
 }
 
-pub(crate) fn scaled(value: &Scalar, scale: u8) -> Option<Scaled> {
+/// A number at a scale, also as text.
+pub fn scaled(value: &Scalar, scale: u8) -> Option<Scaled> {
     match value {
         Scalar::Int(value) => Scaled::parse(&value.to_string(), scale),
         Scalar::Double(value) => Scaled::parse(&format!("{value:?}"), scale),

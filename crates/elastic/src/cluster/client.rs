@@ -1,0 +1,375 @@
+//! Requests over HTTP: which host, under which deadline, with which credentials, and what became of them.
+//!
+//! A call is an answer with its status and its whole body, or an error of the road: the caller judges the status. Before
+//! a host is used for the first time, and again after it failed, it is asked which cluster it belongs to: another one
+//! than the first that answered is refused by name. No redirect is followed and no proxy of the environment is used.
+
+use std::io::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::{Bytes, BytesMut};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use instep_core::{Error, Result};
+use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::{Method, Response};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+use tokio::time::Instant;
+
+use super::fault;
+use super::hosts::{Chosen, Hosts};
+use super::product::Product;
+use super::{ClusterOptions, Credentials};
+
+/// How long a host may take to accept a connection.
+const CONNECT: Duration = Duration::from_secs(5);
+/// The longest answer that is read.
+const LONGEST: usize = 512 << 20;
+/// Shorter bodies are sent as they are; longer ones are compressed, unless the host is on this machine.
+const COMPRESSED_FROM: usize = 2 << 10;
+/// The longest that a request waits because every host asked for a rest.
+const REST: Duration = Duration::from_secs(5);
+
+/// What is sent.
+pub(crate) struct Call {
+    method: Method,
+    /// Without a slash in front; with its query.
+    path: String,
+    body: Bytes,
+    kind: &'static str,
+}
+
+impl Call {
+    pub(crate) fn get(path: impl Into<String>) -> Self {
+        Call::new(Method::GET, path.into(), Bytes::new(), "application/json")
+    }
+
+    pub(crate) fn head_or_delete(method: Method, path: impl Into<String>) -> Self {
+        Call::new(method, path.into(), Bytes::new(), "application/json")
+    }
+
+    pub(crate) fn post(path: impl Into<String>, body: impl Into<Bytes>) -> Self {
+        Call::new(Method::POST, path.into(), body.into(), "application/json")
+    }
+
+    pub(crate) fn put(path: impl Into<String>, body: impl Into<Bytes>) -> Self {
+        Call::new(Method::PUT, path.into(), body.into(), "application/json")
+    }
+
+    /// A body of lines.
+    pub(crate) fn lines(path: impl Into<String>, body: impl Into<Bytes>) -> Self {
+        Call::new(Method::POST, path.into(), body.into(), "application/x-ndjson")
+    }
+
+    fn new(method: Method, path: String, body: Bytes, kind: &'static str) -> Self {
+        Call {
+            method,
+            path,
+            body,
+            kind,
+        }
+    }
+}
+
+/// A whole answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: Bytes,
+}
+
+impl Answer {
+    pub(crate) fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+}
+
+pub(crate) struct Client {
+    http: reqwest::Client,
+    hosts: Hosts,
+    authorization: Option<HeaderValue>,
+    timeout: Duration,
+    product: Mutex<Option<Arc<Product>>>,
+}
+
+impl Client {
+    pub(crate) fn new(options: &ClusterOptions) -> Result<Self> {
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls(options.authorities.as_deref())?)
+            .connect_timeout(CONNECT)
+            .pool_idle_timeout(Duration::from_secs(60))
+            .tcp_keepalive(Duration::from_secs(30))
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .referer(false)
+            .no_proxy()
+            .build()
+            .map_err(|error| Error::fatal("http_client", format!("no HTTP client can be made: {error}")))?;
+        Ok(Client {
+            http,
+            hosts: Hosts::new(&options.urls)?,
+            authorization: authorization(&options.credentials)?,
+            timeout: options.timeout,
+            product: Mutex::default(),
+        })
+    }
+
+    /// How long one request may take.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// What the cluster is; asked for once.
+    pub(crate) async fn product(&self) -> Result<Arc<Product>> {
+        if let Some(known) = self.known() {
+            return Ok(known);
+        }
+        let chosen = self.choose().await?;
+        self.verify(&chosen).await
+    }
+
+    fn known(&self) -> Option<Arc<Product>> {
+        self.product
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Sends a request to the next host, and to the one after it as long as a connection cannot be made. Everything else
+    /// that fails on the road is the caller's to repeat.
+    pub(crate) async fn call(&self, call: Call) -> Result<Answer> {
+        let mut last = None;
+        for _ in 0..self.hosts.count() {
+            let chosen = self.choose().await?;
+            let answered = match self.verified(&chosen).await {
+                Ok(()) => self.send(&chosen, &call).await,
+                Err(error) => Err(error),
+            };
+            match answered {
+                Err(error) if error.code() == "engine_unreachable" => last = Some(error),
+                answered => return answered,
+            }
+        }
+        Err(last.unwrap_or_else(fault::busy))
+    }
+
+    async fn choose(&self) -> Result<Chosen> {
+        match self.hosts.next(Instant::now()) {
+            Ok(chosen) => Ok(chosen),
+            Err(wait) if wait <= REST => {
+                tokio::time::sleep(wait).await;
+                self.hosts.next(Instant::now()).map_err(|_| fault::busy())
+            }
+            Err(_) => Err(fault::busy()),
+        }
+    }
+
+    async fn verified(&self, chosen: &Chosen) -> Result<()> {
+        if !chosen.verified {
+            self.verify(chosen).await?;
+        }
+        Ok(())
+    }
+
+    /// Asks a host which cluster it belongs to.
+    async fn verify(&self, chosen: &Chosen) -> Result<Arc<Product>> {
+        let answer = self.send(chosen, &Call::get("")).await?;
+        if !answer.is_success() {
+            return Err(fault::of_administration(
+                answer.status,
+                &answer.body,
+                "asking what answers",
+            ));
+        }
+        let product = Arc::new(Product::read(&answer.body)?);
+        let mut known = self.product.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*known {
+            Some(first) if first.cluster != product.cluster => Err(Error::fatal(
+                "cluster_replaced",
+                "what answers is another cluster than the one before",
+            )
+            .with_remedy(
+                "check the cluster's url; if it was made anew, restart instep and index into it again",
+            )),
+            Some(_) | None => {
+                *known = Some(Arc::clone(&product));
+                self.hosts.verified(chosen.place);
+                Ok(product)
+            }
+        }
+    }
+
+    async fn send(&self, chosen: &Chosen, call: &Call) -> Result<Answer> {
+        let sent = tokio::time::timeout(self.timeout, self.exchange(chosen, call)).await;
+        let answered = match sent {
+            Ok(answered) => answered,
+            Err(_) => Err(Error::transient(
+                "engine_timeout",
+                format!("the cluster did not answer within {:?}", self.timeout),
+            )
+            .with_remedy("look at the cluster's load and at the network")),
+        };
+        match &answered {
+            Ok(_) => self.hosts.answered(chosen.place),
+            Err(_) => self.hosts.failed(chosen.place, Instant::now()),
+        }
+        answered
+    }
+
+    async fn exchange(&self, chosen: &Chosen, call: &Call) -> Result<Answer> {
+        let url = chosen
+            .url
+            .join(&call.path)
+            .map_err(|error| Error::fatal("bad_request_path", format!("a path is no path: {error}")))?;
+        let local = matches!(url.host_str(), Some("127.0.0.1" | "localhost" | "[::1]"));
+        let mut request = self.http.request(call.method.clone(), url);
+        if let Some(authorization) = &self.authorization {
+            request = request.header(AUTHORIZATION, authorization.clone());
+        }
+        if !call.body.is_empty() {
+            request = request.header(CONTENT_TYPE, call.kind);
+            request = match call.body.len() >= COMPRESSED_FROM && !local {
+                false => request.body(call.body.clone()),
+                true => request
+                    .header(CONTENT_ENCODING, "gzip")
+                    .body(compressed(call.body.clone()).await?),
+            };
+        }
+        let response = request.send().await.map_err(|error| of_the_road(&error))?;
+        let status = response.status().as_u16();
+        if matches!(status, 429 | 503)
+            && let Some(wait) = rest(response.headers())
+        {
+            self.hosts.rest(chosen.place, Instant::now(), wait);
+        }
+        let body = whole(response).await?;
+        Ok(Answer { status, body })
+    }
+}
+
+/// How long an answer asks to wait, in seconds; a date is not read.
+fn rest(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+/// The whole body: one that ends early is an error, one that does not end is refused.
+async fn whole(mut response: Response) -> Result<Bytes> {
+    let mut body = BytesMut::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| of_the_road(&error))? {
+        if body.len() + chunk.len() > LONGEST {
+            return Err(fault::unreadable("is longer than is sensible"));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
+}
+
+async fn compressed(body: Bytes) -> Result<Vec<u8>> {
+    let work = move || {
+        let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 4), Compression::fast());
+        encoder.write_all(&body)?;
+        encoder.finish()
+    };
+    let failed = |error: &dyn std::fmt::Display| {
+        Error::transient(
+            "compression",
+            format!("a request could not be compressed: {error}"),
+        )
+    };
+    match tokio::task::spawn_blocking(work).await {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(error)) => Err(failed(&error)),
+        Err(error) => Err(failed(&error)),
+    }
+}
+
+/// A failure between us and a host.
+fn of_the_road(error: &reqwest::Error) -> Error {
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    // The innermost cause names neither address nor credentials.
+    let why = innermost.to_string();
+    if why.contains("certificate") {
+        return Error::transient(
+            "engine_certificate",
+            format!("the cluster's certificate is refused: {why}"),
+        )
+        .with_remedy("name the authority that signed it: ca = \"<PEM file>\" in the cluster's section");
+    }
+    if error.is_connect() {
+        return Error::transient(
+            "engine_unreachable",
+            format!("the cluster cannot be reached: {why}"),
+        )
+        .with_remedy("start it, or check its url; indexing goes on by itself");
+    }
+    if error.is_timeout() {
+        return Error::transient("engine_timeout", "the cluster did not answer in time")
+            .with_remedy("look at the cluster's load and at the network");
+    }
+    Error::transient(
+        "engine_cut",
+        format!("the connection to the cluster was cut: {why}"),
+    )
+    .with_remedy("it is made again, and what was sent is repeated")
+}
+
+fn authorization(credentials: &Credentials) -> Result<Option<HeaderValue>> {
+    let text = match credentials {
+        Credentials::None => return Ok(None),
+        Credentials::Basic { user, password } => {
+            format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
+        }
+        Credentials::ApiKey(key) => format!("ApiKey {key}"),
+    };
+    let mut value = HeaderValue::from_str(&text).map_err(|_| {
+        Error::invalid(
+            "bad_credentials",
+            "an API key has characters that no header holds",
+        )
+    })?;
+    value.set_sensitive(true);
+    Ok(Some(value))
+}
+
+fn tls(authorities: Option<&str>) -> Result<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    match authorities {
+        None => {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+        Some(text) => {
+            let refused = |why: String| {
+                Error::invalid(
+                    "bad_certificate",
+                    format!("the cluster's authorities cannot be used: {why}"),
+                )
+                .with_remedy("name a PEM file with the certificates of the authorities")
+            };
+            for certificate in CertificateDer::pem_slice_iter(text.as_bytes()) {
+                let certificate = certificate.map_err(|error| refused(error.to_string()))?;
+                roots
+                    .add(certificate)
+                    .map_err(|error| refused(error.to_string()))?;
+            }
+            if roots.is_empty() {
+                return Err(refused("there is no certificate".to_owned()));
+            }
+        }
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Error::fatal("tls", format!("TLS cannot be set up: {error}")))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(config)
+}

@@ -1,0 +1,450 @@
+//! Making indexes, changing them in place, dropping them.
+//!
+//! An index carries a note in its mapping's `_meta`: the layout, the fields it was made for, and the ids that the cluster
+//! gave to itself and to the index. An index without the note, or whose note tells other ids, was not made here or was
+//! restored over the one that was: it is refused by name.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use instep_core::{Ensured, Error, FieldType, IndexName, Mapping, Result, Settings};
+use reqwest::Method;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use tokio::time::Instant;
+
+use super::Inner;
+use super::client::{Answer, Call};
+use super::fault;
+use super::fields::{Known, LAYOUT, WRITE_ALIASES, properties, write_alias};
+
+/// Fields that an index may have without being asked.
+const FIELDS_BY_DEFAULT: usize = 1_000;
+
+/// How long the mapping of an index is taken for what it was: another process may extend it.
+const BELIEVED: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// What an index says of itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Note {
+    layout: u32,
+    mapping: Mapping,
+    /// The ids of the cluster and of the index; without them it was not finished.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cluster: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    index: Option<String>,
+}
+
+/// An index as the cluster describes it.
+#[derive(Deserialize)]
+struct Described {
+    #[serde(default)]
+    aliases: Map<String, Value>,
+    mappings: Mappings,
+    settings: BTreeMap<String, Value>,
+}
+
+#[derive(Deserialize)]
+struct Mappings {
+    #[serde(rename = "_meta")]
+    meta: Option<Meta>,
+}
+
+#[derive(Deserialize)]
+struct Meta {
+    instep: Option<Note>,
+}
+
+fn body(value: &Value) -> Vec<u8> {
+    value.to_string().into_bytes()
+}
+
+impl Inner {
+    /// See [`instep_core::Engine::ensure`].
+    pub(crate) async fn ensure(
+        &self,
+        index: &IndexName,
+        mapping: &Mapping,
+        settings: &Settings,
+    ) -> Result<Ensured> {
+        check_name(index)?;
+        let wanted = flat(settings);
+        durable(&wanted)?;
+        if let Some(described) = self.describe(index).await? {
+            return self.fit(index, mapping, &wanted, described).await;
+        }
+        let mut all = Map::new();
+        if 2 * mapping.fields.len() > FIELDS_BY_DEFAULT - 100 {
+            let most = 2 * mapping.fields.len() + 100;
+            all.insert("index.mapping.total_fields.limit".to_owned(), json!(most));
+        }
+        all.extend(wanted);
+        let note = Note {
+            layout: LAYOUT,
+            mapping: mapping.clone(),
+            cluster: None,
+            index: None,
+        };
+        let made = json!({
+            "settings": all,
+            "aliases": {write_alias(index.as_str()): {}},
+            "mappings": {"dynamic": false, "_meta": {"instep": note}, "properties": properties(&mapping.fields)},
+        });
+        let answer = self.client.call(Call::put(index.as_str(), body(&made))).await?;
+        self.done(&answer, index, "making")?;
+        match self.describe(index).await? {
+            Some(described) => self.sign(index, note, &described).await?,
+            None => return Err(fault::missing(index.as_str())),
+        }
+        self.learn(index, mapping.clone());
+        Ok(Ensured::Created)
+    }
+
+    /// Changes an index that exists so that it serves, where that is possible.
+    async fn fit(
+        &self,
+        index: &IndexName,
+        mapping: &Mapping,
+        settings: &Map<String, Value>,
+        described: Described,
+    ) -> Result<Ensured> {
+        let mut note = self.ours(index, &described).await?;
+        if note.layout != LAYOUT || note.mapping.language != mapping.language {
+            return Ok(Ensured::NeedsNewIndex);
+        }
+        let mut new: BTreeMap<String, FieldType> = BTreeMap::new();
+        for (path, kind) in &mapping.fields {
+            match note.mapping.fields.get(path) {
+                Some(known) if known == kind => {}
+                Some(_) => return Ok(Ensured::NeedsNewIndex),
+                None if is_taken(&note.mapping, path) => return Ok(Ensured::NeedsNewIndex),
+                None => {
+                    new.insert(path.clone(), kind.clone());
+                }
+            }
+        }
+        if !self.set(index, settings, &described.settings).await? {
+            return Ok(Ensured::NeedsNewIndex);
+        }
+        if !described.aliases.contains_key(&write_alias(index.as_str())) {
+            self.name(index).await?;
+        }
+        let extended = !new.is_empty();
+        if extended {
+            note.mapping
+                .fields
+                .extend(new.iter().map(|(path, kind)| (path.clone(), kind.clone())));
+            let change = json!({"_meta": {"instep": note}, "properties": properties(&new)});
+            let answer = self
+                .client
+                .call(Call::put(format!("{index}/_mapping"), body(&change)))
+                .await?;
+            self.done(&answer, index, "extending")?;
+        }
+        if note.index.is_none() {
+            self.sign(index, note.clone(), &described).await?;
+        }
+        self.learn(index, note.mapping);
+        Ok(if extended {
+            Ensured::Extended
+        } else {
+            Ensured::Unchanged
+        })
+    }
+
+    /// Makes the alias through which an index is written to.
+    pub(crate) async fn name(&self, index: &IndexName) -> Result<()> {
+        let path = format!("{index}/_alias/{}", write_alias(index.as_str()));
+        let answer = self.client.call(Call::put(path, "{}")).await?;
+        self.done(&answer, index, "naming")
+    }
+
+    /// The note of an index, if it is the one that was made here.
+    async fn ours(&self, index: &IndexName, described: &Described) -> Result<Note> {
+        let note = described
+            .mappings
+            .meta
+            .as_ref()
+            .and_then(|meta| meta.instep.clone());
+        let note = note.ok_or_else(|| fault::replaced(index.as_str()))?;
+        let product = self.client.product().await?;
+        let same = |said: &Option<String>, is: Option<&str>| said.is_none() || said.as_deref() == is;
+        if !same(&note.cluster, Some(&product.cluster)) || !same(&note.index, described.uuid()) {
+            return Err(fault::replaced(index.as_str()));
+        }
+        Ok(note)
+    }
+
+    /// Writes the ids of cluster and index into the note of an index that was just made.
+    async fn sign(&self, index: &IndexName, mut note: Note, described: &Described) -> Result<()> {
+        note.cluster = Some(self.client.product().await?.cluster.clone());
+        note.index = described.uuid().map(str::to_owned);
+        let change = json!({"_meta": {"instep": note}});
+        let answer = self
+            .client
+            .call(Call::put(format!("{index}/_mapping"), body(&change)))
+            .await?;
+        self.done(&answer, index, "signing")
+    }
+
+    /// Changes settings that differ; `false` where one cannot be changed while the index lives.
+    async fn set(
+        &self,
+        index: &IndexName,
+        wanted: &Map<String, Value>,
+        current: &BTreeMap<String, Value>,
+    ) -> Result<bool> {
+        let differing: Map<String, Value> = wanted
+            .iter()
+            .filter(|(name, value)| current.get(*name).map(as_text) != Some(as_text(value)))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        if differing.is_empty() {
+            return Ok(true);
+        }
+        let change = Value::Object(differing);
+        let answer = self
+            .client
+            .call(Call::put(format!("{index}/_settings"), body(&change)))
+            .await?;
+        let text = String::from_utf8_lossy(&answer.body);
+        if answer.status == 400 && (text.contains("non dynamic") || text.contains("final")) {
+            return Ok(false);
+        }
+        self.done(&answer, index, "changing the settings of")?;
+        Ok(true)
+    }
+
+    async fn describe(&self, index: &IndexName) -> Result<Option<Described>> {
+        let path = format!("{index}?flat_settings=true&expand_wildcards=all");
+        let answer = self.client.call(Call::get(path)).await?;
+        if answer.status == 404 && fault::Told::read(&answer.body).is("index_not_found_exception") {
+            return Ok(None);
+        }
+        if !answer.is_success() {
+            return Err(fault::of_administration(
+                answer.status,
+                &answer.body,
+                &format!("looking at index `{index}`"),
+            ));
+        }
+        let mut all: BTreeMap<String, Described> = serde_json::from_slice(&answer.body)
+            .map_err(|_| fault::unreadable("does not describe an index"))?;
+        // An alias of this name would be answered with the index behind it.
+        match all.remove(index.as_str()) {
+            Some(described) => Ok(Some(described)),
+            None => Err(fault::replaced(index.as_str())),
+        }
+    }
+
+    /// What is known of an index; `NotFound` where there is none.
+    pub(crate) async fn known_of(&self, index: &IndexName) -> Result<Arc<Known>> {
+        let known = self.known().get(index).cloned();
+        if let Some(known) = known.filter(|known| known.since.elapsed() < BELIEVED) {
+            return Ok(known);
+        }
+        check_name(index)?;
+        let Some(described) = self.describe(index).await? else {
+            self.forget(index);
+            return Err(instep_core::Error::not_found(
+                "index_not_found_exception",
+                format!("no such index [{index}]"),
+            ));
+        };
+        let note = self.ours(index, &described).await?;
+        Ok(self.learn(index, note.mapping))
+    }
+
+    fn learn(&self, index: &IndexName, mapping: Mapping) -> Arc<Known> {
+        let known = Arc::new(Known {
+            mapping,
+            since: Instant::now(),
+        });
+        self.known().insert(index.clone(), Arc::clone(&known));
+        known
+    }
+
+    pub(crate) fn forget(&self, index: &IndexName) {
+        self.known().remove(index);
+    }
+
+    /// See [`instep_core::Engine::drop_index`].
+    pub(crate) async fn drop_index(&self, index: &IndexName) -> Result<()> {
+        check_name(index)?;
+        self.forget(index);
+        let answer = self
+            .client
+            .call(Call::head_or_delete(Method::DELETE, index.as_str()))
+            .await?;
+        if answer.status == 404 && fault::Told::read(&answer.body).is("index_not_found_exception") {
+            return Ok(());
+        }
+        self.done(&answer, index, "dropping")
+    }
+
+    /// See [`instep_core::Engine::indexes`]: those that were made here.
+    pub(crate) async fn indexes(&self) -> Result<Vec<IndexName>> {
+        let path = format!("_alias/{WRITE_ALIASES}?expand_wildcards=all");
+        let answer = self.client.call(Call::get(path)).await?;
+        if answer.status == 404 {
+            return Ok(Vec::new());
+        }
+        if !answer.is_success() {
+            return Err(fault::of_administration(
+                answer.status,
+                &answer.body,
+                "listing indexes",
+            ));
+        }
+        let all: BTreeMap<String, Value> =
+            serde_json::from_slice(&answer.body).map_err(|_| fault::unreadable("lists no indexes"))?;
+        let mut names: Vec<IndexName> = all
+            .into_iter()
+            .filter(|(name, value)| value["aliases"].get(write_alias(name)).is_some())
+            .map(|(name, _)| IndexName::from(name))
+            .collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// Checks that the cluster did what it was asked for.
+    fn done(&self, answer: &Answer, index: &IndexName, doing: &str) -> Result<()> {
+        #[derive(Deserialize)]
+        struct Acknowledged {
+            acknowledged: bool,
+        }
+        if !answer.is_success() {
+            if fault::Told::read(&answer.body).is("resource_already_exists_exception") {
+                return Err(Error::transient(
+                    "index_made_twice",
+                    format!("index `{index}` was made by another process at the same time"),
+                ));
+            }
+            let what = format!("{doing} index `{index}`");
+            return Err(fault::of_administration(answer.status, &answer.body, &what));
+        }
+        match serde_json::from_slice(&answer.body) {
+            Ok(Acknowledged { acknowledged: true }) => Ok(()),
+            Ok(Acknowledged { acknowledged: false }) => Err(Error::transient(
+                "engine_slow",
+                format!("{doing} index `{index}`: not every host has done so yet"),
+            )),
+            Err(_) => Err(fault::unreadable("acknowledges nothing")),
+        }
+    }
+}
+
+impl Described {
+    fn uuid(&self) -> Option<&str> {
+        self.settings.get("index.uuid").and_then(Value::as_str)
+    }
+}
+
+/// Whether a path cannot be added: it is an object there, or lies below a field.
+fn is_taken(mapping: &Mapping, path: &str) -> bool {
+    mapping.resolve(path).is_some()
+        || path
+            .match_indices('.')
+            .any(|(at, _)| mapping.fields.contains_key(&path[..at]))
+}
+
+/// Settings with their full names, one level deep.
+fn flat(settings: &Settings) -> Map<String, Value> {
+    fn each(name: &str, value: &Value, into: &mut Map<String, Value>) {
+        match value {
+            Value::Object(members) => {
+                for (member, value) in members {
+                    each(&format!("{name}.{member}"), value, into);
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+                into.insert(name.to_owned(), value.clone());
+            }
+        }
+    }
+    let mut all = Map::new();
+    for (name, value) in settings {
+        let name = match name.as_str() {
+            "index" => name.clone(),
+            name if name.starts_with("index.") => name.to_owned(),
+            name => format!("index.{name}"),
+        };
+        each(&name, value, &mut all);
+    }
+    all
+}
+
+/// What is written must stay written, whatever the settings say.
+fn durable(settings: &Map<String, Value>) -> Result<()> {
+    match settings.get("index.translog.durability") {
+        Some(value) if as_text(value) != "request" => Err(Error::invalid(
+            "unsafe_setting",
+            "with index.translog.durability other than `request` a cluster loses what it has acknowledged",
+        )
+        .with_remedy("leave it out")),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// A setting as a cluster shows it.
+fn as_text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            value.to_string()
+        }
+    }
+}
+
+/// Refuses what a cluster would read as more than a name.
+pub(crate) fn check_name(index: &IndexName) -> Result<()> {
+    let name = index.as_str();
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte);
+    if name.is_empty() || name.len() > 200 || name.starts_with(['-', '_']) || !name.bytes().all(plain) {
+        return Err(Error::invalid(
+            "bad_index_name",
+            format!("`{name}` cannot be the name of an index"),
+        )
+        .with_remedy("use up to 200 of a-z, 0-9, - and _, starting with a letter or digit"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_flat_and_full() {
+        let settings: Settings = [
+            ("number_of_replicas", json!(0)),
+            ("index.refresh_interval", json!("5s")),
+            ("analysis", json!({"analyzer": {"a": {"type": "keyword"}}})),
+            ("index", json!({"codec": "best_compression"})),
+        ]
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect();
+        let expected = json!({
+            "index.number_of_replicas": 0,
+            "index.refresh_interval": "5s",
+            "index.analysis.analyzer.a.type": "keyword",
+            "index.codec": "best_compression",
+        });
+        assert_eq!(Value::Object(flat(&settings)), expected);
+        let asynchronous: Settings = [("translog".to_owned(), json!({"durability": "async"}))].into();
+        assert!(durable(&flat(&asynchronous)).is_err());
+        assert!(durable(&flat(&settings)).is_ok());
+    }
+
+    #[test]
+    fn names_are_plain() {
+        for good in ["documents-main-product-en", "a", "1_b-c"] {
+            assert!(check_name(&good.into()).is_ok(), "{good}");
+        }
+        for bad in ["", "A", "a*", "a,b", "_all", "-a", "a/b", "a?x", "<a>"] {
+            assert!(check_name(&bad.into()).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! The engine over HTTP against real nodes.
+
+#![allow(clippy::unwrap_used)]
+
+mod by_hand;
+mod conformance;
+mod faults;
+mod names;
