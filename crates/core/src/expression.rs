@@ -68,6 +68,32 @@ impl Expression {
         name.strip_prefix(MARK)
     }
 
+    /// What it calls with nothing, or with one text alone, in lower case.
+    pub fn bare_calls(&self) -> Vec<String> {
+        let tokens = tokens(&self.0).unwrap_or_default();
+        let mut calls = Vec::new();
+        for (at, token) in tokens.iter().enumerate() {
+            let name = match token {
+                Token::Word(word) => word.to_lowercase(),
+                Token::Quoted(name) => name.to_lowercase(),
+                Token::Text(_) | Token::Sign(_) => continue,
+            };
+            if matches!(
+                &tokens[at + 1..],
+                [Token::Sign('('), Token::Sign(')'), ..]
+                    | [Token::Sign('('), Token::Text(_), Token::Sign(')'), ..]
+            ) {
+                calls.push(name);
+            }
+        }
+        calls
+    }
+
+    /// Whether it has brackets: an array's in some databases, quotes of a name in others.
+    pub fn has_brackets(&self) -> bool {
+        tokens(&self.0).unwrap_or_default().contains(&Token::Sign('['))
+    }
+
     /// What it calls, in lower case, each once: names before a parenthesis, with nothing said of whether they are
     /// functions.
     pub fn calls(&self) -> Vec<String> {
@@ -138,6 +164,11 @@ fn tokens(sql: &str) -> Result<Vec<Token>> {
                 } else {
                     Token::Text(inside)
                 });
+            }
+            '&' if matches!(next, Some('\'' | '"'))
+                && matches!(tokens.last(), Some(Token::Word(word)) if word.eq_ignore_ascii_case("u")) =>
+            {
+                return Err(refused("a name or text with escapes (`U&`)"));
             }
             '-' if next == Some('-') => return Err(refused("a comment (`--`)")),
             '/' if next == Some('*') => return Err(refused("a comment (`/*`)")),
@@ -232,6 +263,8 @@ mod tests {
             Some("(a or b) is true")
         );
         assert_eq!(Expression::of_column("price"), None);
+        let bare = Expression::parse("date() > strftime('%s') or lower('a') = b or date(c) > d").unwrap();
+        assert_eq!(bare.bare_calls(), ["date", "strftime", "lower"]);
     }
 
     #[test]
@@ -258,6 +291,7 @@ mod tests {
             ("until > ' Today 12:00'", "another moment"),
             ("date(x, 'localtime')", "`'localtime'`"),
             ("a = `b`", "'`'"),
+            ("U&\"n\\006fw\"()", "`U&`"),
         ] {
             let error = Expression::parse(sql).unwrap_err().to_string();
             let named = named.trim_matches('\'');

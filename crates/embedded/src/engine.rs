@@ -189,6 +189,17 @@ impl Inner {
         Ok(index)
     }
 
+    /// The same, as it is now. Every commit of this process reloads the reader before it answers; another process's does not.
+    fn newest(&self, name: &IndexName) -> Result<Arc<OpenIndex>> {
+        let index = self.index(name)?;
+        if self.lock.is_none() {
+            index
+                .reload()
+                .map_err(|error| from_tantivy(error, "looking for newer commits"))?;
+        }
+        Ok(index)
+    }
+
     fn all(&self, names: &[IndexName]) -> Result<Vec<Arc<OpenIndex>>> {
         let mut seen = BTreeSet::new();
         names
@@ -291,30 +302,19 @@ impl Engine for Embedded {
 
     async fn walk(&self, index: &IndexName, after: Option<&Cursor>, n: usize) -> Result<Walked> {
         let (name, after) = (index.clone(), after.cloned());
-        self.searching(move |inner, _| walk::walk(&*inner.index(&name)?, after.as_ref(), n))
+        self.searching(move |inner, _| walk::walk(&*inner.newest(&name)?, after.as_ref(), n))
             .await
     }
 
     async fn read(&self, index: &IndexName, ids: &[DocId]) -> Result<Vec<Option<Stored>>> {
         let (name, ids) = (index.clone(), ids.to_vec());
-        self.searching(move |inner, _| search::read(&*inner.index(&name)?, &ids))
+        self.searching(move |inner, _| search::read(&*inner.newest(&name)?, &ids))
             .await
     }
 
     async fn refresh(&self, index: &IndexName) -> Result<()> {
-        // Every commit of this process reloads the reader before it answers; another process's does not.
         let name = index.clone();
-        let beside = self.0.lock.is_none();
-        self.blocking(move |inner| {
-            let index = inner.index(&name)?;
-            if beside {
-                index
-                    .reload()
-                    .map_err(|error| from_tantivy(error, "looking for newer commits"))?;
-            }
-            Ok(())
-        })
-        .await
+        self.blocking(move |inner| inner.newest(&name).map(drop)).await
     }
 
     async fn drop_index(&self, index: &IndexName) -> Result<()> {

@@ -311,3 +311,28 @@ async fn damage_is_named_with_its_remedy() {
         1
     );
 }
+
+/// Verifying beside a running server looked twice at what it had read before a commit, and reported documents missing.
+#[tokio::test]
+async fn whoever_looks_beside_the_owner_sees_every_commit() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let owner = open(directory.path());
+    let beside = Embedded::open_beside(directory.path().join("indexes"), Options::default());
+    let index = IndexName::from("one");
+    owner
+        .ensure(&index, &mapping(), &Settings::new())
+        .await
+        .expect("ensure");
+    for round in 1..20 {
+        let name = round.to_string();
+        let wanted = [id(&name)];
+        let before = beside.read(&index, &wanted).await.expect("read");
+        assert!(before[0].is_none(), "{round} is not there yet");
+        let done = owner.apply(vec![(index.clone(), put(&name, round, round))]).await;
+        assert!(matches!(done.expect("apply")[..], [Applied::Done]));
+        let after = beside.read(&index, &wanted).await.expect("read");
+        assert!(after[0].is_some(), "{round} is durable");
+        let walked = beside.walk(&index, None, 100).await.expect("walk");
+        assert_eq!(walked.documents.len() as u64, round);
+    }
+}

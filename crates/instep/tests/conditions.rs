@@ -43,6 +43,15 @@ public = true
 
 [collection.note.fields]
 number = { sql = "FAILING", type = "long" }
+
+# The condition keeps rows away for which the expression fails.
+[collection.taxed]
+root   = "car"
+where  = "vat > 0"
+public = true
+
+[collection.taxed.fields]
+rate = { sql = "price / vat", type = "long" }
 "#;
 
 /// A database of either kind, and the product over it.
@@ -242,6 +251,17 @@ fn rows_enter_and_leave(shop: &Shop) {
     assert_eq!((&told["touched"], &told["scan"]), (&Value::Null, &json!(true)));
     verified("a scan");
 
+    becomes(
+        &served,
+        "the first load",
+        "/taxed/_doc/2",
+        Some(json!({ "rate": 10 })),
+    );
+    becomes(&served, "the first load", "/taxed/_doc/3", None);
+    (shop.execute)("update car set vat = 20 where id = 3; update car set vat = 0 where id = 2");
+    becomes(&served, "a rate", "/taxed/_doc/3", Some(json!({ "rate": 15 })));
+    becomes(&served, "no rate", "/taxed/_doc/2", None);
+
     // One row fails the other collection's expression, and no other does.
     becomes(
         &served,
@@ -288,6 +308,9 @@ fn expressions_are_refused_by_name(shop: &Shop) {
             "where = \"deleted_at > current_timestamp\"",
             "`current_timestamp`",
         ),
+        ("where = '\"pubished\" = true'", "pubished"),
+        ("where = \"age(deleted_at) > interval '30 days'\"", "age"),
+        ("where = \"deleted_at > datetime()\"", "datetime"),
         ("fields.x = { sql = \"count(*)\", type = \"long\" }", "count"),
         ("fields.x = { sql = \"price +\", type = \"long\" }", "price +"),
         (

@@ -161,6 +161,7 @@ impl Database {
             Some(connection) => connection,
             None => {
                 let connection = self.connect()?;
+                computed::strict(&connection).map_err(|e| failed(e, "opening the database"))?;
                 connection
                     .pragma_update(None, "query_only", 1)
                     .map_err(|e| failed(e, "opening the database"))?;

@@ -244,7 +244,8 @@ async fn place(context: &Context, route: &Route, items: &mut [(Job, Fate)]) -> R
         let others = route.partitions.iter().enumerate();
         let others = others.filter(|(_, one)| Some(&one.language) != own.as_ref() && holds(one));
         job.sweep = others.map(|(at, _)| at).collect();
-        if matches!(fate, Fate::Put(_)) && known.is_some() && !job.sweep.is_empty() {
+        // Also where nothing is known: a settlement on its way may hold an older write.
+        if matches!(fate, Fate::Put(_)) && !job.sweep.is_empty() {
             moved.push(job.key.clone());
         }
     }
@@ -407,12 +408,12 @@ async fn write(
     Ok(outcomes)
 }
 
-/// What became of several writes of one document, the one that puts it in place first: a failure of any, else what became
-/// of the first.
+/// What became of several writes of one document: a failure of any, else whether some index holds a newer state.
 fn worse(first: Applied, later: Applied) -> Applied {
     match (first, later) {
         (Applied::Failed(error), _) | (_, Applied::Failed(error)) => Applied::Failed(error),
-        (first, Applied::Done | Applied::Superseded) => first,
+        (Applied::Superseded, _) | (_, Applied::Superseded) => Applied::Superseded,
+        (Applied::Done, Applied::Done) => Applied::Done,
     }
 }
 

@@ -94,6 +94,17 @@ pub(crate) struct Target {
     pub(crate) partitions: Arc<[Partition]>,
 }
 
+impl Target {
+    /// Whether an index is of this collection under another definition, in a language that it no longer has. What an
+    /// index holds that nobody follows must not be found should the language come back.
+    fn had(&self, set: &SetName, name: &CollectionName, index: &IndexName) -> bool {
+        // No name of a set or a collection holds a `-`.
+        let of_collection = format!("documents-{set}-{name}-");
+        index.as_str().starts_with(&of_collection)
+            && self.partitions.iter().all(|partition| partition.index != *index)
+    }
+}
+
 /// The documents of a collection in one language.
 #[derive(Debug)]
 pub(crate) struct Partition {
@@ -262,6 +273,10 @@ impl Indexer {
             let begun = scans.iter().any(|scan| {
                 scan.collection == *name && (scan.finished || scan.after.is_some() || scan.done > 0)
             });
+            for index in there.iter().filter(|index| target.had(&self.set, name, index)) {
+                tracing::warn!(set = %self.set, %index, "the collection has no documents in this language any more: the index is removed");
+                self.engine.drop_index(index).await?;
+            }
             for partition in target.partitions.iter() {
                 self.prepare_partition(
                     name,

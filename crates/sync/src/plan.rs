@@ -221,7 +221,7 @@ impl Columns {
         let path = format!("{above}{}", field.name);
         let content = match &field.content {
             Content::Column { column, kind, array } => SlotContent::Column {
-                at: self.at(from, column),
+                at: self.at(from, &guarded(&collection.nodes[from], column)),
                 kind: kind.clone(),
                 array: *array,
                 computed: Expression::of_column(column).is_some(),
@@ -253,6 +253,18 @@ impl Columns {
             path,
             content,
         })
+    }
+}
+
+/// An expression over rows of a node that has a condition is computed for rows that meet it: it need not take others.
+fn guarded(node: &Node, column: &str) -> String {
+    match (Expression::of_column(column), &node.condition) {
+        (Some(sql), Some(condition)) => {
+            let sql = format!("case when {} then ({sql}) end", condition.expression());
+            let guarded = Expression::parse(&sql).expect("it is made of two expressions");
+            guarded.column()
+        }
+        (Some(_) | None, _) => column.to_owned(),
     }
 }
 

@@ -182,6 +182,7 @@ fn joined_readers(join: &RawTable, place: Range<usize>, tree: &mut Tree<'_>) -> 
         &[
             ("type", join.kind.as_ref().map(At::span)),
             ("from", join.from.as_ref().map(At::span)),
+            ("sql", join.sql.as_ref().map(At::span)),
             ("array", join.array.as_ref().map(At::span)),
             ("order", join.order.as_ref().map(At::span)),
             ("fields", join.fields.as_ref().map(|_| place.clone())),
@@ -191,7 +192,7 @@ fn joined_readers(join: &RawTable, place: Range<usize>, tree: &mut Tree<'_>) -> 
             ("scale", join.scale.as_ref().map(At::span)),
         ],
         "says nothing about readers",
-        "readers take table, as, on, through, many and values",
+        "readers take table, as, on, through, many, where and values",
     )?;
     let (node, _) = tree.join(0, "readers", place, join, Rows::Any)?;
     let column = existing(tree.table(node), values.get_ref(), values.span())?;

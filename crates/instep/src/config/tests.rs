@@ -264,7 +264,7 @@ fn what_toml_refuses_is_said_in_our_words() {
         ),
         (
             "[collection.b]\nroot = \"tag\"\nlanguage = { column = \"lang\" }\nfields.name = \"text\"",
-            "9:1: missing key `known`",
+            "9:12: missing key `known`",
         ),
     ];
     for (text, expected) in cases {
@@ -565,7 +565,7 @@ fn who_reads_a_collection() {
         ),
         (
             "readers = { table = \"reader\", values = \"who\", order = \"who\" }",
-            "5:55: `order` says nothing about readers\n    readers take table, as, on, through, many and values",
+            "5:55: `order` says nothing about readers\n    readers take table, as, on, through, many, where and values",
         ),
         (
             "readers = { table = \"customer\", values = \"name\" }",
@@ -659,12 +659,12 @@ fn languages_from_a_column() {
     for (language, said) in [
         (
             "{ column = \"nam\", known = [\"en\"] }",
-            "6:23: unknown column `nam` of table `tag`",
+            "6:23: unknown column `nam` of table `product`",
         ),
         ("{ column = \"name\", known = [] }", "6:12: no language is known"),
         (
             "{ column = \"name\", known = [\"english\"] }",
-            "6:39: `english` is not a language",
+            "6:40: `english` is not a language",
         ),
         (
             "{ column = \"name\", known = [\"en\", \"en\"] }",

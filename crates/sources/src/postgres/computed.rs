@@ -15,11 +15,16 @@ use super::{literal, quoted};
 /// Every expression that was asked for, with its table.
 pub(super) type Wanted = BTreeSet<(TableName, String)>;
 
-/// Stable functions whose value depends on the row and on settings that readers fix.
+/// Functions that Postgres calls stable, or some forms of which it does, and whose value depends on nothing but the row and
+/// settings that readers fix. `age` is none: with one argument it depends on the day.
 const AS_GOOD_AS_IMMUTABLE: &[&str] = &[
     "array_to_string",
     "concat",
     "concat_ws",
+    "date",
+    "date_part",
+    "date_trunc",
+    "extract",
     "format",
     "json_build_array",
     "json_build_object",
@@ -30,6 +35,8 @@ const AS_GOOD_AS_IMMUTABLE: &[&str] = &[
     "to_json",
     "to_jsonb",
     "to_number",
+    "to_timestamp",
+    "timezone",
 ];
 
 /// The number of an expression's type. Nothing is computed, so no row can make it fail. `check_sql` asks the same inside a
@@ -65,7 +72,7 @@ pub(super) async fn require_deterministic(session: &Session, expression: &Expres
         return Ok(());
     }
     let sql = format!(
-        "select proname, pg_catalog.bool_or(provolatile = 'i' and prokind = 'f' and not proretset), \
+        "select proname, pg_catalog.bool_and(provolatile = 'i' and prokind = 'f' and not proretset), \
          pg_catalog.bool_or(prokind = 'f' and not proretset) \
          from pg_catalog.pg_proc where proname in ({}) group by proname",
         names.join(",")
@@ -84,7 +91,9 @@ pub(super) async fn require_deterministic(session: &Session, expression: &Expres
                 "bad_expression",
                 format!("the value of `{name}` may change while the row does not, and nothing would say so"),
             )
-            .with_remedy("use functions that Postgres calls immutable, or keep the value in a column"));
+            .with_remedy(
+                "use functions all of whose forms Postgres calls immutable, or keep the value in a column",
+            ));
         }
     }
     Ok(())

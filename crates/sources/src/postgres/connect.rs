@@ -434,9 +434,10 @@ pub(super) fn said_by_server(code: &SqlState, message: &str) -> Error {
         "55006" => Error::transient("object_in_use", message),
         "0A000" | "42601" | "42804" | "42883" => Error::fatal("postgres", message),
         _ if state.starts_with("22") => Error::fatal("bad_value", message),
-        "P0001" => Error::fatal(
+        // Domains' checks, limits, and what functions raise: their messages may repeat a value.
+        "23514" | "54000" | "P0001" | "P0002" | "P0003" | "P0004" => Error::fatal(
             "bad_value",
-            "a function of the database refuses a value (SQLSTATE P0001)",
+            format!("the database refuses to compute with a value (SQLSTATE {state})"),
         ),
         // Connection, resources, operator intervention, system and internal errors, serialization failures.
         _ if ["08", "25", "40", "53", "55", "57", "58", "XX"]

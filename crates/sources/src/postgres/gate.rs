@@ -276,6 +276,44 @@ pub(super) async fn replayed(
     }
 }
 
+/// Waits until a transaction is visible on the primary that is read.
+pub(super) async fn visible(database: &Arc<Database>, session: &Session, xid: u32) -> Result<()> {
+    let began = Instant::now();
+    let mut told: Option<Told> = None;
+    let mut pause = Duration::from_millis(1);
+    loop {
+        let lines = session
+            .query("select pg_catalog.pg_current_snapshot()::text")
+            .await?;
+        let text = lines.first().ok_or_else(unreadable)?.text(0)?;
+        if Snapshot::parse(text).ok_or_else(unreadable)?.sees(xid) {
+            return Ok(());
+        }
+        if began.elapsed() >= PATIENCE {
+            *database.waiting() = Some(Finding {
+                severity: Severity::Warning,
+                code: "transaction_hangs".into(),
+                subject: format!("transaction {xid}"),
+                message: format!(
+                    "has committed, and readers do not see it yet since {} seconds: the tables that it changed are read after it",
+                    began.elapsed().as_secs()
+                ),
+                remedy: Some(
+                    "see what it waits for: pg_stat_activity, a synchronous standby that is away".into(),
+                ),
+            });
+            told = told.or_else(|| {
+                Some(Told {
+                    database: database.clone(),
+                    at: began,
+                })
+            });
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_WAIT);
+    }
+}
+
 /// Takes back what was told, however waiting ends.
 struct Told {
     database: Arc<Database>,

@@ -76,7 +76,7 @@ impl Stream {
     /// Starts to stream the slot from `from`, or from where the slot stands if that is further.
     pub(super) async fn start(database: &Arc<Database>, watched: &[Watched], from: Lsn) -> Result<Stream> {
         // What a table is called is known before its first change comes, which may come under another name.
-        let tables = read_schema(database.clone(), Lsn::default()).await?;
+        let tables = read_schema(database.clone(), None).await?;
         let mut wire = Wire::connect(&database.stream).await?;
         let stands = stands(&mut wire, database).await?;
         let patience = wire
@@ -268,7 +268,7 @@ struct Reader {
 /// The transaction that is coming in.
 struct Transaction {
     begin: Begin,
-    /// When it began to come in: it is committed, so what is read of the catalog later knows it.
+    /// When it began to come in: it is committed, so what is read of the catalog later, once it is visible, knows it.
     received: Instant,
     /// Whether its begin was delivered.
     announced: bool,
@@ -326,11 +326,8 @@ impl Reader {
                 return error;
             }
             if matches!(need, Need::Schema) && reading.is_none() {
-                let commit = self
-                    .transaction
-                    .as_ref()
-                    .map(|transaction| transaction.begin.commit);
-                reading = Some(read_schema(self.database.clone(), commit.unwrap_or_default()));
+                let begin = self.transaction.as_ref().map(|transaction| transaction.begin);
+                reading = Some(read_schema(self.database.clone(), begin));
             }
             let due = self.due();
             let happened = tokio::select! {
@@ -626,13 +623,17 @@ fn begun(transaction: &mut Option<Transaction>) -> Result<&mut Transaction> {
         .ok_or_else(|| pgoutput::malformed("a change outside a transaction"))
 }
 
-/// Reads the tables, whoever else has read them before. A replica is asked when it shows what was committed before
-/// `commit`, and that.
-fn read_schema(database: Arc<Database>, commit: Lsn) -> Reading {
+/// Reads the tables, whoever else has read them before. They are read when the server shows what this transaction
+/// committed: it is decoded before others see it, and its tables may be among what it changed.
+fn read_schema(database: Arc<Database>, begin: Option<Begin>) -> Reading {
     Box::pin(async move {
         let read = async {
             let session = database.session().await?;
+            let commit = begin.map_or(Lsn::default(), |begin| begin.commit);
             let replayed = gate::replayed(&database, &session, commit).await?;
+            if let (None, Some(begin)) = (replayed, begin) {
+                gate::visible(&database, &session, begin.xid).await?;
+            }
             let began = Instant::now();
             let computed = super::locked(&database.computed).clone();
             let schema = Arc::new(Schema::read(&session, &computed).await?);

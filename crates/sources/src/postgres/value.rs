@@ -29,6 +29,8 @@ pub(super) const SETTINGS: &[(&str, &str)] = &[
     ("extra_float_digits", "1"),
     ("bytea_output", "hex"),
     ("lc_monetary", "C"),
+    // Expressions of the configuration are read by one rule.
+    ("standard_conforming_strings", "on"),
     // The names that `regclass` and its like show.
     ("quote_all_identifiers", "off"),
 ];

@@ -1,5 +1,6 @@
 //! Expressions among a table's columns: whether SQLite takes them, and whether their value is the row's alone.
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode};
 
 use instep_core::{Column, ColumnKind, Error, Expression, Result, TableSchema};
@@ -9,9 +10,30 @@ use super::quoted;
 /// The column as which an expression is tried.
 const TRIED: &str = "instep expression";
 
+/// Functions that take the time where they are given none.
+const CLOCKS: [&str; 6] = ["date", "time", "datetime", "julianday", "unixepoch", "strftime"];
+
+/// A name in double quotes that names no column is an error, and no text.
+pub(super) fn strict(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DDL, false)?;
+    Ok(())
+}
+
 /// Tries an expression as a generated column of an empty copy of its table: SQLite itself refuses there what reads other
 /// rows, and functions whose value may change.
 pub(super) fn describe(table: &TableSchema, expression: &Expression) -> Result<Column> {
+    let refused = |what: String| Err(Error::invalid("bad_expression", what));
+    if let Some(clock) = expression
+        .bare_calls()
+        .iter()
+        .find(|name| CLOCKS.contains(&name.as_str()))
+    {
+        return refused(format!("`{clock}` without a moment is another one each time"));
+    }
+    if expression.has_brackets() {
+        return refused("names in an expression are quoted with double quotes, not brackets".to_owned());
+    }
     tried(table, expression).map_err(|error| {
         let text = match error {
             rusqlite::Error::SqliteFailure(_, Some(text)) => text,
@@ -42,6 +64,7 @@ fn tried(table: &TableSchema, expression: &Expression) -> rusqlite::Result<()> {
         quoted(TRIED),
     );
     let copy = Connection::open_in_memory()?;
+    strict(&copy)?;
     copy.execute_batch(&format!(
         "create table {name} ({columns} {tried} as ({expression})); insert into {name} default values;"
     ))?;

@@ -43,6 +43,8 @@ impl Assembler {
         let roots = roots(plan, &loaded);
         let tree = |id: &DocId| {
             let at = *roots.get(id)?;
+            // What hangs on a condition that cannot be computed is no document either.
+            loaded.require_conditions(plan, at).ok()?;
             let readers = render::readers(plan, &loaded, at);
             Some(RootTree {
                 tree: tree(plan, &loaded, 0, at),
