@@ -668,7 +668,7 @@ fn languages_from_a_column() {
         ),
         (
             "{ column = \"name\", known = [\"en\", \"en\"] }",
-            "6:45: `en` is listed twice",
+            "6:46: `en` is listed twice",
         ),
         (
             "{ column = \"name\", known = [\"en\"], other = \"?\" }",
