@@ -276,12 +276,15 @@ pub(super) async fn replayed(
     }
 }
 
-/// Waits until a transaction is visible on the primary that is read.
-pub(super) async fn visible(database: &Arc<Database>, session: &Session, xid: u32) -> Result<()> {
+/// How long tables wait for the transaction that changed them.
+const TABLES_WAIT: Duration = Duration::from_secs(2);
+
+/// Waits until a transaction is visible on the primary that is read, but not for ever: one that hangs, or a server that is
+/// another one, is named by the gate, which waits for every transaction.
+pub(super) async fn visible(session: &Session, xid: u32) -> Result<()> {
     let began = Instant::now();
-    let mut told: Option<Told> = None;
     let mut pause = Duration::from_millis(1);
-    loop {
+    while began.elapsed() < TABLES_WAIT {
         let lines = session
             .query("select pg_catalog.pg_current_snapshot()::text")
             .await?;
@@ -289,29 +292,10 @@ pub(super) async fn visible(database: &Arc<Database>, session: &Session, xid: u3
         if Snapshot::parse(text).ok_or_else(unreadable)?.sees(xid) {
             return Ok(());
         }
-        if began.elapsed() >= PATIENCE {
-            *database.waiting() = Some(Finding {
-                severity: Severity::Warning,
-                code: "transaction_hangs".into(),
-                subject: format!("transaction {xid}"),
-                message: format!(
-                    "has committed, and readers do not see it yet since {} seconds: the tables that it changed are read after it",
-                    began.elapsed().as_secs()
-                ),
-                remedy: Some(
-                    "see what it waits for: pg_stat_activity, a synchronous standby that is away".into(),
-                ),
-            });
-            told = told.or_else(|| {
-                Some(Told {
-                    database: database.clone(),
-                    at: began,
-                })
-            });
-        }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_WAIT);
     }
+    Ok(())
 }
 
 /// Takes back what was told, however waiting ends.

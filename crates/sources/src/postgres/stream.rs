@@ -632,7 +632,7 @@ fn read_schema(database: Arc<Database>, begin: Option<Begin>) -> Reading {
             let commit = begin.map_or(Lsn::default(), |begin| begin.commit);
             let replayed = gate::replayed(&database, &session, commit).await?;
             if let (None, Some(begin)) = (replayed, begin) {
-                gate::visible(&database, &session, begin.xid).await?;
+                gate::visible(&session, begin.xid).await?;
             }
             let began = Instant::now();
             let computed = super::locked(&database.computed).clone();
