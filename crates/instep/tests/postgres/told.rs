@@ -313,7 +313,10 @@ fn what_status_and_rescan_say_is_true() {
     eventually("the scan from both sides", Duration::from_secs(30), || {
         built() >= before + 9
     });
-    assert_eq!(status()["rescan_asked"], json!(false));
+    // The scan is written down before the position is forgotten, and that before the wish is.
+    eventually("the wish to be carried out", Duration::from_secs(30), || {
+        status()["rescan_asked"] == json!(false)
+    });
 
     // After it.
     assert_eq!(served.stop(), Some(0));
