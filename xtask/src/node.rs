@@ -201,6 +201,9 @@ fn is_ours(pid: &str, folder: &Path) -> bool {
 pub(crate) struct Node {
     /// Where it answers.
     pub(crate) url: String,
+    /// What starts such a node, but for where it lies and listens: a program that ends when its standard input does, and its
+    /// arguments.
+    pub(crate) words: Vec<String>,
     process: Child,
     /// Closed, it ends the node; `None` for one that outlives us.
     leash: Option<PipeWriter>,
@@ -269,7 +272,8 @@ impl Node {
             }
         };
         command
-            .args(["-Xms512m", "-Xmx1g", "-cp", class_path, recipe.main, "-basePath"])
+            .args(memory_and_class(class_path, recipe))
+            .arg("-basePath")
             .arg(home.join("data"))
             .args(["-numOfNode", "1", "-clusterName"])
             .arg(format!("instep-{port}"))
@@ -291,8 +295,12 @@ impl Node {
         let process = command
             .spawn()
             .map_err(|error| command::not_started("sh", &error))?;
+        let program = java.program();
+        let words = ["sh", "-c", LEASH, "leash"].map(str::to_owned).into_iter();
+        let words = words.chain([program.display().to_string()]);
         let mut node = Node {
             url: format!("http://127.0.0.1:{port}"),
+            words: words.chain(memory_and_class(class_path, recipe)).collect(),
             process,
             leash,
             home: home.to_path_buf(),
@@ -327,6 +335,10 @@ impl Node {
         let message = format!("it did not answer within {PATIENCE:?}; see {}", log.display());
         Err(Failure::new(message))
     }
+}
+
+fn memory_and_class(class_path: &str, recipe: &Recipe) -> [String; 5] {
+    ["-Xms512m", "-Xmx1g", "-cp", class_path, recipe.main].map(str::to_owned)
 }
 
 impl Drop for Node {

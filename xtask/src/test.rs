@@ -135,6 +135,10 @@ pub(crate) fn run(around: &Surroundings, options: &Options) -> Result<(), Failur
         command.args(arguments).args(&options.filter);
         command.envs(variables.iter().map(|(name, value)| (name, value)));
         command.envs(nodes.iter().map(|(kind, node)| (kind.variable(), &node.url)));
+        // For tests that end a node: how another one of the first kind is started.
+        if let Some((_, node)) = nodes.first() {
+            command.env("INSTEP_TEST_NODE_COMMAND", node.words.join("\u{1f}"));
+        }
         if options.long {
             command.env("INSTEP_LONG", "1");
         }

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use crate::error::Error;
 use crate::key::{Key, RowKey};
 use crate::name::TableName;
 use crate::value::Value;
@@ -96,6 +97,8 @@ pub struct Watched {
 pub struct Rows {
     width: usize,
     values: Vec<Value>,
+    /// Bytes of the texts in `values`.
+    bytes: usize,
 }
 
 impl Rows {
@@ -105,12 +108,33 @@ impl Rows {
         Rows {
             width,
             values: Vec::new(),
+            bytes: 0,
         }
     }
 
+    /// Bytes of texts in the answer to one fetch, at most: what a builder holds in memory of each node of a batch.
+    pub const MOST_BYTES: usize = 64 << 20;
+
     /// Appends one value; a row is complete after `width` of them.
     pub fn push(&mut self, value: Value) {
+        self.bytes += text_bytes(&value);
         self.values.push(value);
+    }
+
+    /// Whether they have grown beyond [`Rows::MOST_BYTES`] of texts, or as many values as that is in memory: then the fetch
+    /// is answered with [`Rows::too_much`], and the rest need not be read.
+    pub fn is_too_much(&self) -> bool {
+        self.bytes + self.values.len() * size_of::<Value>() > 2 * Self::MOST_BYTES
+            || self.bytes > Self::MOST_BYTES
+    }
+
+    /// The error of a fetch whose answer is too large: fewer keys may have a smaller one.
+    pub fn too_much() -> Error {
+        let megabytes = Self::MOST_BYTES >> 20;
+        Error::poison(
+            "too_much",
+            format!("the rows that are read at once hold more than {megabytes} MiB"),
+        )
     }
 
     /// Drops the rows that are not to be kept.
@@ -122,11 +146,13 @@ impl Rows {
             at += 1;
             kept.get((at - 1) / width).copied().unwrap_or(false)
         });
+        self.bytes = self.values.iter().map(text_bytes).sum();
     }
 
     /// Drops all rows but the first `len`, and what there is of an incomplete one.
     pub fn truncate(&mut self, len: usize) {
         self.values.truncate(len * self.width);
+        self.bytes = self.values.iter().map(text_bytes).sum();
     }
 
     /// How many complete rows there are.
@@ -147,6 +173,15 @@ impl Rows {
     /// The rows in order.
     pub fn iter(&self) -> impl Iterator<Item = &[Value]> {
         self.values.chunks_exact(self.width.max(1))
+    }
+}
+
+/// Bytes that a value has outside of itself.
+fn text_bytes(value: &Value) -> usize {
+    match value {
+        Value::Text(text) | Value::Json(text) | Value::Decimal(text) => text.len(),
+        Value::Bytes(bytes) => bytes.len(),
+        Value::Null | Value::Bool(_) | Value::Int(_) | Value::Double(_) => 0,
     }
 }
 

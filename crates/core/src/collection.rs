@@ -4,10 +4,13 @@
 //! to nodes. Both are closed: everything named here exists and was checked.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::change::Watched;
+use crate::date;
+use crate::document::Reader;
 use crate::error::{Error, Result};
 use crate::expression::Expression;
 use crate::field::FieldType;
@@ -33,6 +36,48 @@ pub struct Collection {
     pub language: Languages,
     /// Who may read a document.
     pub readers: ReadersRule,
+    /// A document that changes again so soon after it was built waits until so much time has passed, and is then built
+    /// once for all changes meanwhile. The first change of a document at rest never waits.
+    pub debounce: Duration,
+    /// Documents that go although their rows are there.
+    pub purge: Option<Purge>,
+}
+
+/// When the document of a soft-deleted row goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Purge {
+    /// The column of the root that holds the moment of the soft delete; NULL: it is not deleted.
+    pub column: String,
+    /// So long after it.
+    pub after: Duration,
+}
+
+impl Purge {
+    const HOUR_MS: i64 = 3_600_000;
+
+    /// What was soft-deleted before this moment goes. It moves on with each hour.
+    pub fn cutoff_ms(&self, now_ms: i64) -> i64 {
+        let after = i64::try_from(self.after.as_millis()).unwrap_or(i64::MAX);
+        (now_ms - now_ms.rem_euclid(Self::HOUR_MS)).saturating_sub(after)
+    }
+
+    /// Whether the document of a row with this value is to go. What is no moment is kept.
+    pub fn is_due(&self, deleted: &Value, now_ms: i64) -> bool {
+        let moment = match deleted {
+            Value::Int(ms) => Some(*ms),
+            Value::Text(text) => {
+                let iso = text.replacen(' ', "T", 1);
+                date::parse(&iso, date::Round::Down, 0).ok()
+            }
+            Value::Null
+            | Value::Bool(_)
+            | Value::Double(_)
+            | Value::Decimal(_)
+            | Value::Bytes(_)
+            | Value::Json(_) => None,
+        };
+        moment.is_some_and(|moment| moment < self.cutoff_ms(now_ms))
+    }
 }
 
 /// A place in [`Collection::nodes`].
@@ -193,15 +238,46 @@ pub enum Content {
 pub enum ReadersRule {
     /// Everybody, without a key too.
     Public,
-    /// The readers listed in an array column of the root (JSON text where the source has no arrays). NULL or empty: nobody.
-    Column(String),
-    /// The values of a column of joined rows. No row: nobody.
+    /// Those whom the rows name: who is denied sees nothing, whatever allows it; then, who is allowed. Others: nothing.
+    Rows {
+        /// Where those are named who may; what any of them names.
+        allow: Vec<ReadersFrom>,
+        /// Where those are named who may not.
+        deny: Vec<ReadersFrom>,
+    },
+}
+
+/// A column that names readers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReadersFrom {
+    /// An array column of the root (JSON text where the source has no arrays), of names. NULL or empty: none.
+    Array(String),
+    /// A column of the root with one subject. NULL: none.
+    Subject(String),
+    /// A column of joined rows, each with one name. No row, or NULL: none.
     Joined {
         /// The joined node.
         node: NodeId,
         /// The column there.
         column: String,
+        /// It holds subjects rather than names.
+        subject: bool,
     },
+}
+
+impl ReadersFrom {
+    /// The reader that a value of the column is, unless it lists several.
+    pub fn reader(&self, value: &Value) -> Reader {
+        match self {
+            ReadersFrom::Subject(_) | ReadersFrom::Joined { subject: true, .. } => {
+                Reader::Subject(value.to_string())
+            }
+            ReadersFrom::Array(_) | ReadersFrom::Joined { subject: false, .. } => {
+                Reader::Named(value.to_string())
+            }
+        }
+    }
 }
 
 impl Collection {
@@ -233,7 +309,7 @@ impl Collection {
     pub fn fingerprint(&self) -> String {
         let definition = serde_json::json!({
             "root": self.root.name, "key": self.root.primary_key, "nodes": self.nodes,
-            "fields": self.fields, "language": self.language, "readers": self.readers,
+            "fields": self.fields, "language": self.language, "readers": self.readers, "purge": self.purge,
         });
         format!("{:016x}", fnv1a(definition.to_string().as_bytes()))
     }

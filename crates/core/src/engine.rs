@@ -75,8 +75,6 @@ pub struct Capabilities {
     pub name: &'static str,
     /// Versions of deleted documents are forgotten, so a delete of unknown outcome must be repeated.
     pub forgets_deletes: bool,
-    /// Mappings are extended in place; without it an extended mapping needs a new index.
-    pub extends_in_place: bool,
     /// Documents are kept and can be walked and searched (a null engine keeps none).
     pub stores: bool,
 }
@@ -93,7 +91,7 @@ pub enum Ensured {
     Unchanged,
     /// Its mapping was extended; its documents lack the new fields until they are built again.
     Extended,
-    /// It cannot be made to fit.
+    /// It cannot be made to fit: a field has another type there, or was made in another way. Nothing was changed.
     NeedsNewIndex,
 }
 

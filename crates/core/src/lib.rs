@@ -33,9 +33,11 @@ pub mod value;
 
 pub use builder::{Builder, Built};
 pub use change::{Change, ChangeBatch, Fetch, Page, Position, RowChange, Rows, Watched};
-pub use collection::{Collection, Condition, Content, Field, Node, NodeId, OrderBy, ReadersRule};
+pub use collection::{
+    Collection, Condition, Content, Field, Node, NodeId, OrderBy, Purge, ReadersFrom, ReadersRule,
+};
 pub use dead::{DeadFilter, DeadLetter, DeadReason};
-pub use document::{Document, Readers, Stored};
+pub use document::{Document, Reader, Readers, Stored, Visibility};
 pub use engine::{Applied, Capabilities, Cursor, Engine, Ensured, Search, Settings, Walked, Write};
 pub use error::{Error, Fault, Result, ResultExt};
 pub use expression::Expression;
@@ -51,7 +53,7 @@ pub use log::{
 pub use mapping::{Mapping, Resolved};
 pub use name::{ClusterName, CollectionName, IndexName, Language, SetName, SourceName, TableName};
 pub use pause::{Pausable, Paused};
-pub use policy::{Authorized, Grant, Policy, Principal, Scopes, Visibility};
+pub use policy::{Authorized, Grant, Policy, Principal, Scopes};
 pub use request::{GetRequest, SearchRequest, SearchResponse, SourceFilter, TrackTotalHits};
 pub use source::{
     ChangeFeed, Column, ColumnKind, Equality, Finding, ForeignKey, Former, Means, RowReader, Severity,

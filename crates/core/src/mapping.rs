@@ -75,6 +75,14 @@ impl Mapping {
             .filter(|(name, _)| name.starts_with(&below))
             .map(|_| Resolved::Object)
     }
+
+    /// Whether a new field cannot have this path: it is one, lies inside one, or others lie below it.
+    pub fn is_taken(&self, path: &str) -> bool {
+        self.resolve(path).is_some()
+            || path
+                .match_indices('.')
+                .any(|(at, _)| self.fields.contains_key(&path[..at]))
+    }
 }
 
 fn leaves(prefix: &str, fields: &[Field], into: &mut BTreeMap<String, FieldType>) {

@@ -1,8 +1,6 @@
 //! Policy: the only maker of [`Authorized`] requests. An engine accepts nothing else.
 
-use serde::Serialize;
-
-use crate::document::Readers;
+use crate::document::Visibility;
 use crate::error::{Error, Fault, Result};
 use crate::name::CollectionName;
 use crate::request::{GetRequest, SearchRequest};
@@ -63,27 +61,6 @@ impl Principal {
                 operate: false,
                 read_all: false,
             },
-        }
-    }
-}
-
-/// Which documents a caller may see. Engines apply it to every hit, count, bucket and get.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub enum Visibility {
-    /// All of them.
-    Everything,
-    /// Public ones, and those that list one of these readers; sorted.
-    Readers(Vec<String>),
-}
-
-impl Visibility {
-    /// Whether a document with these readers may be seen.
-    pub fn admits(&self, readers: &Readers) -> bool {
-        match (self, readers) {
-            (Visibility::Everything, _) | (_, Readers::Public) => true,
-            (Visibility::Readers(mine), Readers::Only(theirs)) => {
-                theirs.iter().any(|name| mine.binary_search(name).is_ok())
-            }
         }
     }
 }
@@ -190,15 +167,7 @@ impl Policy {
         if principal.scopes.read_all {
             return Ok(Visibility::Everything);
         }
-        let mut readers: Vec<String> = principal
-            .subject
-            .iter()
-            .chain(&principal.units)
-            .cloned()
-            .collect();
-        readers.sort();
-        readers.dedup();
-        Ok(Visibility::Readers(readers))
+        Ok(Visibility::of(principal.subject.as_deref(), &principal.units))
     }
 
     /// The answer for a collection that does not exist or may not be known to exist.
@@ -221,6 +190,7 @@ impl Policy {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::document::Readers;
 
     fn caller(subject: &str, search: Grant) -> Principal {
         Principal {

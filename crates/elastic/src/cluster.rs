@@ -56,14 +56,14 @@ pub struct ClusterOptions {
     pub bulk_documents: usize,
 }
 
-/// No credentials, a minute, 8 MB and 2,000 documents.
+/// No credentials, 20 seconds, 8 MB and 2,000 documents.
 impl Default for ClusterOptions {
     fn default() -> Self {
         ClusterOptions {
             urls: Vec::new(),
             credentials: Credentials::None,
             authorities: None,
-            timeout: Duration::from_secs(60),
+            timeout: Duration::from_secs(20),
             bulk_bytes: 8 << 20,
             bulk_documents: 2_000,
         }
@@ -126,7 +126,6 @@ impl Cluster {
             capabilities: Capabilities {
                 name: "cluster",
                 forgets_deletes: true,
-                extends_in_place: true,
                 stores: true,
             },
             client: Client::new(&options)?,

@@ -18,7 +18,7 @@ use tantivy::query::{
 use tantivy::schema::{Field, IndexRecordOption};
 
 use crate::analysis::Token;
-use crate::fields::{ID, Kind, Leaf, Named, PATH_END, PUBLIC, READER};
+use crate::fields::{ID, Kind, Leaf, Named, PATH_END};
 use crate::index::OpenIndex;
 use crate::scoring::{PrefixQuery, lexical};
 
@@ -33,15 +33,18 @@ pub(crate) struct Compiler<'a> {
 
 /// Documents that the caller may see, all with score 0; `None` when that is every document.
 pub(crate) fn visible(index: &OpenIndex, visibility: &Visibility) -> Option<Compiled> {
-    let Visibility::Readers(names) = visibility else {
-        return None;
-    };
+    let (showing, hiding) = visibility.tokens()?;
     let readers = index.fields.readers;
-    let named = names
-        .iter()
-        .map(|name| Term::from_field_text(readers, &format!("{READER}{name}")));
-    let terms = named.chain([Term::from_field_text(readers, PUBLIC)]);
-    Some(constant(Box::new(TermSetQuery::new(terms)), 0.0))
+    let one_of = |tokens: Vec<String>| -> Compiled {
+        let terms = tokens.iter().map(|token| Term::from_field_text(readers, token));
+        Box::new(TermSetQuery::new(terms.collect::<Vec<_>>()))
+    };
+    let shown = one_of(showing);
+    if hiding.is_empty() {
+        return Some(constant(shown, 0.0));
+    }
+    let clauses = vec![(Occur::Must, shown), (Occur::MustNot, one_of(hiding))];
+    Some(constant(Box::new(BooleanQuery::new(clauses)), 0.0))
 }
 
 fn constant(query: Compiled, score: f32) -> Compiled {

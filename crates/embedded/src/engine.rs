@@ -16,7 +16,7 @@ use crate::fault::{from_io, from_tantivy, internal};
 use crate::index::{self, OpenIndex, missing};
 use crate::stop::Stop;
 use crate::write::{self, Writers};
-use crate::{search, walk};
+use crate::{search, walk, widen};
 
 /// The file that a process locks for as long as it has the directory open.
 const LOCK: &str = "lock";
@@ -108,7 +108,6 @@ impl Embedded {
             capabilities: Capabilities {
                 name: "embedded",
                 forgets_deletes: false,
-                extends_in_place: false,
                 stores: true,
             },
             indexes: Mutex::default(),
@@ -214,12 +213,32 @@ impl Inner {
         let _changes = lock(&self.changes);
         match index::describe(&directory)? {
             Some(description) if description.serves(mapping) => Ok(Ensured::Unchanged),
-            Some(_) => Ok(Ensured::NeedsNewIndex),
+            Some(description) => match description.widened(mapping) {
+                Some(wide) => self.widen(name, &directory, &wide).map(|()| Ensured::Extended),
+                None => Ok(Ensured::NeedsNewIndex),
+            },
             None => {
                 index::create(&directory, mapping)?;
                 Ok(Ensured::Created)
             }
         }
+    }
+
+    /// Puts a wider index in the place of one; the caller holds the lock of changes.
+    fn widen(&self, name: &IndexName, directory: &Path, mapping: &Mapping) -> Result<()> {
+        let former = match self.opened(name) {
+            Some(index) => index,
+            None => Arc::new(OpenIndex::open(name, directory)?),
+        };
+        former.queue.close();
+        self.writers.forget(name);
+        // Gone also where it fails: its queue is closed.
+        lock(&self.indexes).remove(name);
+        widen::widen(&former, directory, mapping, self.writers.memory())?;
+        let wide = OpenIndex::open(name, directory)?;
+        wide.queue.go_on_from(&former.queue);
+        lock(&self.indexes).insert(name.clone(), Arc::new(wide));
+        Ok(())
     }
 
     fn drop_index(&self, name: &IndexName) -> Result<()> {

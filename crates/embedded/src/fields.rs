@@ -13,11 +13,6 @@ use tantivy::schema::{
 
 use crate::analysis::Analyzer;
 
-/// The token of [`instep_core::Readers::Public`] in `_readers`. Names of readers follow [`READER`] there, so none can
-/// equal it.
-pub(crate) const PUBLIC: &str = "*";
-/// Stands before the name of each reader in `_readers`.
-pub(crate) const READER: char = '=';
 /// Stands between a path and its value in a flattened field.
 pub(crate) const PATH_END: char = '\0';
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use instep_core::{Error, IndexName, Mapping, Result};
+use instep_core::{Error, FieldType, IndexName, Mapping, Result};
 use serde::{Deserialize, Serialize};
 use tantivy::directory::MmapDirectory;
 use tantivy::index::SegmentId;
@@ -27,6 +27,10 @@ const FORMAT: u32 = 1;
 const DESCRIPTION: &str = "instep.json";
 /// Directories with this ending are being made or removed.
 const UNFINISHED: &str = ".unfinished";
+/// A directory with this ending is made to take the place of the index without it; with [`COMPLETE`] beside it, it does.
+const REPLACEMENT: &str = ".next";
+/// The file in a replacement that says that it is complete.
+const COMPLETE: &str = "complete";
 /// Decompressed blocks that a reader keeps for each segment.
 const STORE_BLOCKS: usize = 8;
 
@@ -56,6 +60,22 @@ impl Description {
                 .fields
                 .iter()
                 .all(|(path, kind)| fields.get(path) == Some(kind))
+    }
+
+    /// The mapping of an index that serves `mapping` and whoever this served, when the two agree on every field.
+    pub(crate) fn widened(&self, mapping: &Mapping) -> Option<Mapping> {
+        let agrees = |path: &String, kind: &FieldType| match self.mapping.fields.get(path) {
+            Some(known) => known == kind,
+            None => !self.mapping.is_taken(path),
+        };
+        let fits = self.is_current()
+            && self.mapping.language == mapping.language
+            && mapping.fields.iter().all(|(path, kind)| agrees(path, kind));
+        fits.then(|| {
+            let mut wide = self.mapping.clone();
+            wide.fields.extend(mapping.fields.clone());
+            wide
+        })
     }
 
     fn is_current(&self) -> bool {
@@ -124,8 +144,45 @@ pub(crate) fn remove(directory: &Path) -> Result<()> {
     remove_all(&unfinished)
 }
 
-/// Removes what a crash left behind.
+/// Where an index is made that is to take the place of the one in this directory.
+pub(crate) fn replacement(directory: &Path) -> PathBuf {
+    let mut name = directory.as_os_str().to_owned();
+    name.push(REPLACEMENT);
+    name.into()
+}
+
+/// Lets the replacement take the index's place; a crash in between is finished by [`sweep`].
+pub(crate) fn replace(directory: &Path) -> Result<()> {
+    let what = "replacing an index";
+    let next = replacement(directory);
+    let mark = fs::File::create(next.join(COMPLETE)).and_then(|file| file.sync_all());
+    mark.map_err(|error| from_io(error, what))?;
+    sync_directory(&next)?;
+    finish_replacing(directory)
+}
+
+fn finish_replacing(directory: &Path) -> Result<()> {
+    let what = "replacing an index";
+    let next = replacement(directory);
+    remove(directory)?;
+    fs::rename(&next, directory).map_err(|error| from_io(error, what))?;
+    directory.parent().map_or(Ok(()), sync_directory)?;
+    match fs::remove_file(directory.join(COMPLETE)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(from_io(error, what)),
+        _ => Ok(()),
+    }
+}
+
+/// Ends or undoes what a crash left behind.
 pub(crate) fn sweep(root: &Path) -> Result<()> {
+    for entry in entries(root)? {
+        if let Some(directory) = entry.to_string_lossy().strip_suffix(REPLACEMENT) {
+            match entry.join(COMPLETE).is_file() {
+                true => finish_replacing(Path::new(directory))?,
+                false => remove_all(&entry)?,
+            }
+        }
+    }
     for entry in entries(root)? {
         if entry.to_string_lossy().ends_with(UNFINISHED) {
             remove_all(&entry)?;
@@ -138,7 +195,11 @@ pub(crate) fn sweep(root: &Path) -> Result<()> {
 pub(crate) fn list(root: &Path) -> Result<Vec<IndexName>> {
     let mut names: Vec<IndexName> = entries(root)?
         .into_iter()
-        .filter(|path| !path.to_string_lossy().ends_with(UNFINISHED) && path.join(DESCRIPTION).is_file())
+        .filter(|path| {
+            let name = path.to_string_lossy();
+            let is_other = name.ends_with(UNFINISHED) || name.ends_with(REPLACEMENT);
+            !is_other && path.join(DESCRIPTION).is_file()
+        })
         .filter_map(|path| {
             path.file_name()
                 .and_then(|name| name.to_str())

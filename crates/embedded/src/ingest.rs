@@ -7,13 +7,13 @@ use std::fmt;
 
 use instep_core::date::{self, Round};
 use instep_core::decimal::Scaled;
-use instep_core::{Document, Error, Readers, Result, Ticket};
+use instep_core::{Document, Error, Result, Ticket};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use tantivy::TantivyDocument;
 
 use crate::analysis::join_values;
-use crate::fields::{Child, Fields, Kind, Leaf, Object, PATH_END, PUBLIC, READER};
+use crate::fields::{Child, Fields, Kind, Leaf, Object, PATH_END};
 
 /// The longest exact value, in bytes: Lucene's limit of a term.
 const MAX_TERM: usize = 32_766;
@@ -58,19 +58,11 @@ impl Ingest {
         made.add_u64(fields.ticket, ticket.0);
         made.add_u64(fields.sequence, sequence);
         made.add_bytes(fields.source, document.source.as_bytes());
-        match &document.readers {
-            Readers::Public => made.add_text(fields.readers, PUBLIC),
-            Readers::Only(names) => {
-                for name in names {
-                    if name.len() > MAX_TERM {
-                        return Err(too_long("readers"));
-                    }
-                    self.buffer.clear();
-                    self.buffer.push(READER);
-                    self.buffer.push_str(name);
-                    made.add_text(fields.readers, &self.buffer);
-                }
+        for token in document.readers.tokens() {
+            if token.len() > MAX_TERM {
+                return Err(too_long("readers"));
             }
+            made.add_text(fields.readers, token);
         }
         self.texts.iter_mut().for_each(Values::clear);
         let mut problem = None;

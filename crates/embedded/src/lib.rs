@@ -19,6 +19,7 @@ mod search;
 mod sort;
 mod stop;
 mod walk;
+mod widen;
 mod write;
 
 pub use engine::{Embedded, Options};

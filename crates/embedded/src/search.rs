@@ -19,7 +19,7 @@ use tantivy::{
 use crate::aggregate::{self, Absent, Budget, Collector, Gathered, Plan};
 use crate::compile::{Compiler, visible};
 use crate::fault::{from_tantivy, internal};
-use crate::fields::{Fields, PUBLIC, READER, TICKET};
+use crate::fields::{Fields, TICKET};
 use crate::index::OpenIndex;
 use crate::sort::{self, Found, Key, Top};
 use crate::stop::Stop;
@@ -301,15 +301,8 @@ fn check(visibility: &Visibility, readers: &Readers) -> Result<()> {
 
 fn readers(fields: &Fields, document: &TantivyDocument) -> Readers {
     let tokens = document.get_all(fields.readers);
-    let mut names = Vec::new();
-    for token in tokens {
-        match token.as_str() {
-            Some(PUBLIC) => return Readers::Public,
-            Some(token) => names.extend(token.strip_prefix(READER).map(str::to_owned)),
-            None => {}
-        }
-    }
-    Readers::Only(names)
+    // What is no text is no token, and admits nobody.
+    Readers::of_tokens(tokens.map(|token| token.as_str().unwrap_or_default()))
 }
 
 fn source<'d>(fields: &Fields, document: &'d TantivyDocument) -> Result<&'d str> {

@@ -98,6 +98,13 @@ impl Queue {
     }
 }
 
+impl Queue {
+    /// Remembers what the queue of the former index remembers, which is closed.
+    pub(crate) fn go_on_from(&self, former: &Queue) {
+        *lock(&self.tickets) = std::mem::take(&mut *lock(&former.tickets));
+    }
+}
+
 /// Queues the writes of a call; the answer comes with the commit.
 pub(crate) fn submit(
     index: &Arc<OpenIndex>,
@@ -407,6 +414,11 @@ impl Writers {
             state: Mutex::default(),
             closed: Condvar::new(),
         }
+    }
+
+    /// The memory of one writer.
+    pub(crate) fn memory(&self) -> usize {
+        self.bytes
     }
 
     /// The writer of an index, opened if needed. The caller holds a permit and gives the writer back.

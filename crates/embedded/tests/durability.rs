@@ -210,6 +210,57 @@ async fn one_process_at_a_time() {
 }
 
 /// More indexes than writers: all of them make progress, and everything is there after a reopen.
+/// An index with new fields takes the former one's place as a whole, whenever the process ends.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_index_is_replaced_whole_or_not_at_all() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let index = IndexName::from("one");
+    let engine = open(directory.path());
+    engine
+        .ensure(&index, &mapping(), &Settings::new())
+        .await
+        .expect("ensure");
+    engine
+        .apply(vec![(index.clone(), put("a", 1, 1))])
+        .await
+        .expect("apply");
+    drop(engine);
+    let path = |name: &str| directory.path().join("indexes").join(name);
+    let holds = async |what: &str| {
+        let engine = open(directory.path());
+        assert_eq!(
+            engine.indexes().await.expect("indexes"),
+            [index.clone()],
+            "{what}"
+        );
+        let walked = engine.walk(&index, None, 10).await.expect("walk");
+        assert_eq!(walked.documents.len(), 1, "{what}");
+    };
+    // Not complete yet: it goes.
+    std::fs::create_dir(path("one.next")).expect("a directory");
+    std::fs::write(path("one.next").join("instep.json"), "{}").expect("a file");
+    holds("an unfinished replacement").await;
+    assert!(!path("one.next").exists());
+    // Complete, and the former one is there, or half removed, or gone.
+    for half in [false, true] {
+        copy(&path("one"), &path("one.next"));
+        std::fs::write(path("one.next").join("complete"), "").expect("a file");
+        if half {
+            std::fs::rename(path("one"), path("one.unfinished")).expect("a rename");
+        }
+        holds("a finished replacement").await;
+        assert!(!path("one.next").exists() && !path("one.unfinished").exists());
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir(to).expect("a directory");
+    for entry in std::fs::read_dir(from).expect("a directory") {
+        let entry = entry.expect("an entry");
+        std::fs::copy(entry.path(), to.join(entry.file_name())).expect("a copy");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_indexes_share_few_writers() {
     let directory = tempfile::tempdir().expect("a directory");

@@ -111,7 +111,7 @@ impl Gateway {
         let mut outcomes: Vec<Result<Option<Found>, usize>> = Vec::new();
         outcomes.resize_with(call.items.len(), || Ok(None));
         let mut refused: Vec<Error> = Vec::new();
-        let mut seen_as = Visibility::Readers(Vec::new());
+        let mut seen_as = Visibility::of(None, &[]);
         for (name, source, places) in groups {
             let ids: Vec<DocId> = places.iter().map(|at| call.items[*at].id.clone()).collect();
             match self

@@ -147,6 +147,7 @@ impl Measured {
                     | Part::Json
                     | Part::Copy
                     | Part::Null
+                    | Part::Placed
                     | Part::Ready
                     | Part::Raw
                     | Part::Embedded => {
@@ -268,7 +269,10 @@ fn to_engines(measured: &Measured, budget_mb: f64) -> Vec<Figure> {
     let embedded = "to the embedded engine, limit: Tantivy";
     let by_raw = |of| measured.limit(Part::Raw, of);
     let with_budget = Some(MEMORY_MB + budget_mb);
+    let placed = "to a null engine, the language from a column";
     vec![
+        measured.one(placed, PER_SECOND, Part::Placed, RATE, None),
+        measured.one(placed, PER_DOCUMENT, Part::Placed, CPU, Some(ON_TOP_US)),
         measured.one(raw, PER_SECOND, Part::Raw, RATE, None),
         measured.one(raw, PER_DOCUMENT, Part::Raw, CPU, None),
         measured.one(

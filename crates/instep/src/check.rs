@@ -15,9 +15,10 @@ use instep_core::{
 use instep_embedded::analysis::{Analyzer, LanguageAnalyzer};
 use instep_gateway::check_listen;
 use instep_sync::Assembler;
+use serde_json::json;
 
 use crate::config::joins::{Meant, meant};
-use crate::config::{Config, Schemas, SourceConfig};
+use crate::config::{Config, EngineConfig, Schemas, SourceConfig};
 use crate::following::RECORDED;
 use crate::serving;
 use crate::wiring::{create_index, in_full, product};
@@ -139,12 +140,58 @@ async fn clusters(config: &Config) -> Vec<Finding> {
         }
         let subject = format!("cluster {}", cluster.name);
         match product(&cluster.engine).await {
-            Some(Ok(product)) => findings.push(finding(Severity::Ok, "cluster", &subject, &product)),
+            Some(Ok(product)) => {
+                findings.push(finding(Severity::Ok, "cluster", &subject, &product));
+                let sets = config.sets.iter().filter(|set| set.cluster == cluster.name);
+                let sets: Vec<&str> = sets.map(|set| set.name.as_str()).collect();
+                findings.extend(roles(&subject, &product, &sets));
+            }
             Some(Err(error)) => findings.push(failed(&subject, &error)),
             None => {}
         }
+        if let EngineConfig::Cluster(urls) = &cluster.engine
+            && let Some(url) = urls.in_the_clear()
+        {
+            let message = format!("the login goes to {url} in the clear: whoever is on the way reads it");
+            findings.push(Finding {
+                remedy: Some(
+                    "write https://, and `ca` where the system does not know who signed its certificate"
+                        .to_owned(),
+                ),
+                ..finding(Severity::Warning, "no_tls", &subject, &message)
+            });
+        }
     }
     findings
+}
+
+/// The least that a login needs: to index into these sets, and to search them alone.
+fn roles(subject: &str, product: &str, sets: &[&str]) -> [Finding; 2] {
+    let indexes: Vec<String> = sets.iter().map(|set| format!("documents-{set}-*")).collect();
+    let aliases = sets.iter().map(|set| format!("instep-Write-documents-{set}-*"));
+    let all: Vec<String> = indexes.iter().cloned().chain(aliases).collect();
+    let (path, writes, reads) = match product.contains("OpenSearch") {
+        true => (
+            "_plugins/_security/api/roles",
+            json!({ "cluster_permissions": ["cluster_monitor", "cluster_composite_ops"],
+                    "index_permissions": [{ "index_patterns": all, "allowed_actions": ["crud", "create_index", "manage"] }] }),
+            json!({ "cluster_permissions": ["cluster_monitor", "cluster_composite_ops_ro"],
+                    "index_permissions": [{ "index_patterns": indexes, "allowed_actions": ["read", "indices_monitor"] }] }),
+        ),
+        false => (
+            "_security/role",
+            json!({ "cluster": ["monitor"], "indices": [{ "names": all, "privileges": ["read", "write", "manage"] }] }),
+            json!({ "cluster": ["monitor"], "indices": [{ "names": indexes, "privileges": ["read", "view_index_metadata"] }] }),
+        ),
+    };
+    let said = |code, what: &str, name: &str, role: &serde_json::Value| {
+        let message = format!("{what} takes no more than this role: PUT /{path}/{name} {role}");
+        finding(Severity::Ok, code, subject, &message)
+    };
+    [
+        said("writing_role", "indexing", "instep_writer", &writes),
+        said("reading_role", "searching alone", "instep_reader", &reads),
+    ]
 }
 
 /// What a source finds wrong, also about tables of which nothing but the name is known.
@@ -275,7 +322,7 @@ fn about(collection: &Collection, config: &Config) -> Vec<Finding> {
     }
     let hidden = match collection.readers {
         ReadersRule::Public => false,
-        ReadersRule::Column(_) | ReadersRule::Joined { .. } => config.keys.is_empty(),
+        ReadersRule::Rows { .. } => config.keys.is_empty(),
     };
     if hidden {
         findings.push(Finding {

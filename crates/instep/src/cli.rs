@@ -72,6 +72,18 @@ enum Command {
         /// The source, as the configuration calls it.
         source: String,
     },
+    /// Say what starting with this configuration would do to what is indexed: which definitions are edited and how, what
+    /// is built again and how long that takes, what is refused and why. Nothing is touched.
+    Plan {
+        #[command(flatten)]
+        configured: Configured,
+        /// Let the index of this collection be emptied and filled again at the next start.
+        #[arg(long, value_name = "COLLECTION")]
+        remake: Option<String>,
+        /// Only in this index set.
+        #[arg(long, value_name = "NAME")]
+        set: Option<String>,
+    },
     /// Say how far each index set is, and what became of every change.
     Status(Configured),
     /// Stop indexing a collection, or all collections of a source, until it is resumed; nothing is lost.
@@ -102,6 +114,14 @@ enum Command {
         /// Only documents whose root row meets this SQL condition; the whole collection is scanned without it.
         #[arg(long = "where", value_name = "CONDITION")]
         condition: Option<String>,
+    },
+    /// Remove the documents of rows that were soft-deleted longer ago than the collection's `purge` says, now rather than
+    /// when the hour turns. Works beside a running server, too.
+    Purge {
+        #[command(flatten)]
+        configured: Configured,
+        /// The collection.
+        collection: String,
     },
     /// Documents that cannot be indexed: look at them, try them again, take them off the list.
     ///
@@ -257,6 +277,11 @@ async fn carry_out(command: Command, output: &Output) -> instep_core::Result<Exi
         Command::Rescan { configured, source } => {
             command::rescan::rescan(&configured.config, &source, output).await
         }
+        Command::Plan {
+            configured,
+            remake,
+            set,
+        } => command::plan::plan(&configured.config, remake.as_deref(), set.as_deref(), output).await,
         Command::Status(configured) => command::status::status(&configured.config, output).await,
         Command::Pause { configured, name } => command::pause::pause(&configured.config, &name, output).await,
         Command::Resume { configured, name } => {
@@ -267,6 +292,10 @@ async fn carry_out(command: Command, output: &Output) -> instep_core::Result<Exi
             collection,
             condition,
         } => command::touch::touch(&configured.config, &collection, condition.as_deref(), output).await,
+        Command::Purge {
+            configured,
+            collection,
+        } => command::touch::purge(&configured.config, &collection, output).await,
         Command::Dead { what } => command::dead::run(what, output).await,
         Command::Explain {
             what:

@@ -5,6 +5,7 @@ pub(crate) mod demo;
 pub(crate) mod explain;
 pub(crate) mod inspect;
 pub(crate) mod pause;
+pub(crate) mod plan;
 pub(crate) mod rescan;
 pub(crate) mod serve;
 pub(crate) mod status;

@@ -14,7 +14,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use instep_core::{
     Collection, CollectionName, Condition, Content, DocId, Error, Expression, Fetch, Field, Key, Node,
-    NodeId, Readers, ReadersRule, Result, ResultExt, Rows, Snapshot, Source, SourceName, Value, Visibility,
+    NodeId, Reader, Readers, ReadersFrom, ReadersRule, Result, ResultExt, Rows, Snapshot, Source, SourceName,
+    Value, Visibility,
 };
 use instep_gateway::{Hydrate, Hydration};
 use instep_sync::Assembler;
@@ -122,39 +123,69 @@ impl Shown {
             wanted.at(column);
         }
         let asked = *visibility != Visibility::Everything;
-        let path = match &self.collection.readers {
-            ReadersRule::Joined { node, .. } if asked => self.path(*node),
-            ReadersRule::Public | ReadersRule::Column(_) | ReadersRule::Joined { .. } => Vec::new(),
+        // Whoever sees everything need not be looked up.
+        let parts: Vec<(&ReadersFrom, bool)> = match &self.collection.readers {
+            ReadersRule::Rows { allow, deny } if asked => {
+                let allow = allow.iter().map(|from| (from, true));
+                allow.chain(deny.iter().map(|from| (from, false))).collect()
+            }
+            ReadersRule::Public | ReadersRule::Rows { .. } => Vec::new(),
         };
-        let joined_by: Vec<usize> = path.first().map_or_else(Vec::new, |first| {
-            let columns = self.collection.nodes[*first].parent_columns();
-            columns.iter().map(|column| wanted.at(column)).collect()
-        });
-        let readers_at = match &self.collection.readers {
-            ReadersRule::Column(column) => Some(wanted.at(column)),
-            ReadersRule::Public | ReadersRule::Joined { .. } => None,
-        };
+        let places: Vec<Vec<usize>> = parts
+            .iter()
+            .map(|(from, _)| match from {
+                ReadersFrom::Array(column) | ReadersFrom::Subject(column) => vec![wanted.at(column)],
+                ReadersFrom::Joined { node, .. } => {
+                    let first = self.path(*node)[0];
+                    let columns = self.collection.nodes[first].parent_columns();
+                    columns.iter().map(|column| wanted.at(column)).collect()
+                }
+            })
+            .collect();
         let condition_at = condition_at(&self.collection.nodes[0], &mut wanted);
         let mut rows = fetch(snapshot, &root.name, wanted.0.clone(), &root.primary_key, keys).await?;
         // A row that left the condition has no document, whatever the index still holds.
         rows.retain(|row| condition_at.is_none_or(|at| Condition::holds(&row[at])));
-        let everybody = || vec![Readers::Public; rows.len()];
-        let readers: Vec<Readers> = match &self.collection.readers {
-            ReadersRule::Public => everybody(),
-            ReadersRule::Column(_) => {
-                let at = readers_at.expect("it was wanted above");
-                rows.iter().map(|row| listed(&row[at])).collect()
+        let mut named = vec![Some((Vec::new(), Vec::new())); rows.len()];
+        for ((from, allows), places) in parts.iter().zip(&places) {
+            let readers: Vec<Option<Vec<Reader>>> = match from {
+                ReadersFrom::Array(_) => rows.iter().map(|row| listed(&row[places[0]])).collect(),
+                ReadersFrom::Subject(_) => {
+                    let values = rows.iter().map(|row| &row[places[0]]);
+                    let reader = |value: &Value| (!value.is_null()).then(|| from.reader(value));
+                    values
+                        .map(|value| Some(reader(value).into_iter().collect()))
+                        .collect()
+                }
+                ReadersFrom::Joined { node, column, .. } => {
+                    let by = rows.iter().map(|row| tuple(row, places)).collect();
+                    let values = self.joined(snapshot, &self.path(*node), column, by).await?;
+                    let readers =
+                        |values: Vec<Value>| values.iter().map(|value| from.reader(value)).collect();
+                    values.into_iter().map(|values| Some(readers(values))).collect()
+                }
+            };
+            for (row, readers) in named.iter_mut().zip(readers) {
+                match (row.as_mut(), readers) {
+                    (Some((allow, deny)), Some(readers)) => {
+                        let list = if *allows { allow } else { deny };
+                        list.extend(readers);
+                    }
+                    // What cannot be understood admits nobody.
+                    (Some(_), None) => *row = None,
+                    (None, _) => {}
+                }
             }
-            // Whoever sees everything need not be looked up.
-            ReadersRule::Joined { .. } if !asked => everybody(),
-            ReadersRule::Joined { column, .. } => {
-                let from = rows.iter().map(|row| tuple(row, &joined_by)).collect();
-                self.joined(snapshot, &path, column, from).await?
-            }
-        };
+        }
+        let open = !asked || self.collection.readers == ReadersRule::Public;
+        let readers = named.into_iter().map(|named| match named {
+            _ if open => Readers::Public,
+            Some((allow, deny)) => Readers::of(allow, deny),
+            None => Readers::nobody(),
+        });
         let mut found = HashMap::with_capacity(rows.len());
-        for (row, readers) in rows.iter().zip(&readers) {
-            if visibility.admits(readers) {
+        for (row, readers) in rows.iter().zip(readers) {
+            if visibility.admits(&readers) {
                 let key = Key::new(row[..root.primary_key.len()].to_vec());
                 found.insert(DocId::naming(&key), self.json(row, &wanted)?);
             }
@@ -174,14 +205,14 @@ impl Shown {
         path
     }
 
-    /// The readers of each root row, from what is joined to it.
+    /// The values of a column of what is joined to each root row; NULLs are left out.
     async fn joined(
         &self,
         snapshot: &mut dyn Snapshot,
         path: &[NodeId],
         column: &str,
         from: Vec<Vec<Value>>,
-    ) -> Result<Vec<Readers>> {
+    ) -> Result<Vec<Vec<Value>>> {
         let roots = from.len();
         let mut reached: BTreeSet<(usize, Vec<Value>)> = from.into_iter().enumerate().collect();
         for (at, id) in path.iter().enumerate() {
@@ -212,16 +243,11 @@ impl Shown {
             };
             reached = reached.iter().flat_map(follow).collect();
         }
-        let mut names = vec![Vec::new(); roots];
-        for (root, value) in reached {
-            names[root].extend(
-                value
-                    .iter()
-                    .filter(|value| !value.is_null())
-                    .map(Value::to_string),
-            );
+        let mut found = vec![Vec::new(); roots];
+        for (root, values) in reached {
+            found[root].extend(values.into_iter().filter(|value| !value.is_null()));
         }
-        Ok(names.into_iter().map(Readers::only).collect())
+        Ok(found)
     }
 
     fn json(&self, row: &[Value], wanted: &Columns) -> Result<Box<RawValue>> {
@@ -336,24 +362,25 @@ fn tuple(row: &[Value], at: &[usize]) -> Vec<Value> {
     at.iter().map(|at| row[*at].clone()).collect()
 }
 
-/// The readers in a column. What is not an array of texts and numbers admits nobody.
-fn listed(value: &Value) -> Readers {
-    let (Value::Text(text) | Value::Json(text)) = value else {
-        return Readers::Only(Vec::new());
+/// The readers in a column; `None` where it is not an array of texts and numbers.
+fn listed(value: &Value) -> Option<Vec<Reader>> {
+    let text = match value {
+        Value::Null => return Some(Vec::new()),
+        Value::Text(text) | Value::Json(text) => text,
+        Value::Bool(_) | Value::Int(_) | Value::Double(_) | Value::Decimal(_) | Value::Bytes(_) => {
+            return None;
+        }
     };
-    let names = serde_json::from_str::<Vec<serde_json::Value>>(text).unwrap_or_default();
-    let texts: Option<Vec<String>> = names
-        .into_iter()
-        .map(|name| match name {
-            serde_json::Value::String(name) => Some(name),
-            serde_json::Value::Number(number) => Some(number.to_string()),
-            serde_json::Value::Null
-            | serde_json::Value::Bool(_)
-            | serde_json::Value::Array(_)
-            | serde_json::Value::Object(_) => None,
-        })
-        .collect();
-    Readers::only(texts.unwrap_or_default())
+    let names = serde_json::from_str::<Option<Vec<serde_json::Value>>>(text).ok()?;
+    let name = |name| match name {
+        serde_json::Value::String(name) => Some(Reader::Named(name)),
+        serde_json::Value::Number(number) => Some(Reader::Named(number.to_string())),
+        serde_json::Value::Null
+        | serde_json::Value::Bool(_)
+        | serde_json::Value::Array(_)
+        | serde_json::Value::Object(_) => None,
+    };
+    names.unwrap_or_default().into_iter().map(name).collect()
 }
 
 /// A column's value as JSON, with every digit; what JSON has no form for is text.
@@ -475,7 +502,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let hydrator = hydrator("public = true", folder.path()).await;
         let ids = ["2,x", "1,x", "9,x", "nonsense", "1,y\\,z", "1,x", "a\\!0"];
-        let rows = read(&hydrator, &ids, Visibility::Readers(vec![])).await;
+        let rows = read(&hydrator, &ids, Visibility::of(None, &[])).await;
         let one = r#"{"a":1,"b":"x","title":"One","price":12.5,"extra":{"size":1.10,"deep":{"in":1}}}"#;
         let two = r#"{"a":1,"b":"y,z","title":"Two","price":3,"extra":null}"#;
         let three = r#"{"a":2,"b":"x","title":"Three","price":null,"extra":null}"#;
@@ -504,7 +531,7 @@ mod tests {
             (joined, "eve", [false, false, false]),
         ] {
             let hydrator = hydrator(rule, folder.path()).await;
-            let rows = read(&hydrator, &ids, Visibility::Readers(vec![caller.to_owned()])).await;
+            let rows = read(&hydrator, &ids, Visibility::of(Some(caller), &[])).await;
             let found: Vec<bool> = rows.iter().map(Option::is_some).collect();
             assert_eq!(found, seen, "{rule} for {caller}");
             let all = read(&hydrator, &ids, Visibility::Everything).await;
@@ -523,9 +550,9 @@ mod tests {
             "[\"ann\"",
             "",
         ] {
-            assert_eq!(listed(&Value::text(text)), Readers::Only(vec![]), "{text}");
+            assert_eq!(listed(&Value::text(text)), None, "{text}");
         }
-        assert_eq!(listed(&Value::Int(1)), Readers::Only(vec![]));
+        assert_eq!(listed(&Value::Int(1)), None);
     }
 
     #[test]

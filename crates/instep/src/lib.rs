@@ -10,9 +10,12 @@ pub mod wiring;
 
 mod check;
 mod command;
+mod definitions;
 mod demo;
 mod following;
 mod hydrate;
 mod init;
 mod output;
+mod purging;
 mod serving;
+mod touching;

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::following::{Following, remember_halt, remember_source};
+use crate::purging::Purging;
 use crate::wiring::{Parts, now_ms};
 
 /// How often entries that every set has passed are forgotten, and metrics are brought up to date.
@@ -131,6 +132,17 @@ impl Running {
             });
         }
 
+        for collection in &parts.collections {
+            if let Some(purge) = &collection.purge {
+                let purging = Purging {
+                    collection: collection.clone(),
+                    purge: purge.clone(),
+                    source: parts.sources[&collection.source].clone(),
+                    log: parts.log.clone(),
+                };
+                tasks.spawn(purging.run(stopped.clone()));
+            }
+        }
         tasks.spawn(housekeeping(parts.log.clone(), stopped));
         Ok(Running {
             log: parts.log.clone(),

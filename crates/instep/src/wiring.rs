@@ -21,6 +21,7 @@ use instep_sync::{Assembler, NullEngine, SignalledLog};
 
 use crate::config::on::parts;
 use crate::config::{ClusterUrls, Config, EngineConfig, Login, PostgresConfig, Schemas, Secret, SourceUrl};
+use crate::definitions;
 
 /// The parts of a running instep, opened and checked, nothing started.
 pub struct Parts {
@@ -283,6 +284,7 @@ impl Parts {
         let assembler = Arc::new(Assembler::new(sources.clone(), collections.clone())?);
         let log = Arc::new(Parts::log(&config, access)?);
         if access == Access::Owner {
+            definitions::settle(&config, &collections, &log).await?;
             away::remember(&log, schemas).await?;
         }
         let mut engines = BTreeMap::new();

@@ -3,19 +3,25 @@
 use std::time::{Duration, Instant};
 
 use instep_conformance::http::{Fault, Faults};
-use instep_conformance::node::Node;
+use instep_conformance::node::{Node, OwnNode};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
+use crate::demo::Market;
 use crate::support::product::{Product, Server, eventually};
 use crate::support::{shop, tate};
 
-/// A configuration whose one set lives in the cluster at this address, under a name of its own.
-fn configuration(rest: &str, url: &str, set: &str) -> String {
-    let set = format!("{set}_{}", std::process::id());
-    format!(
+/// A configuration whose one set lives in the cluster at this address, under a name of its own; and what removes it there.
+pub fn configuration<'a>(rest: &str, url: &str, name: &'a str) -> (String, Clean<'a>) {
+    let clean = Clean {
+        url: url.to_owned(),
+        index: name,
+    };
+    let set = format!("{name}_{}", std::process::id());
+    let configuration = format!(
         "{rest}\n[cluster.main]\nurl = \"{url}\"\nsettings = {{ number_of_replicas = 0, refresh_interval = \"200ms\" }}\n[set.{set}]\n"
-    )
+    );
+    (configuration, clean)
 }
 
 const SHOP: &str = r#"
@@ -32,22 +38,28 @@ seller = { table = "seller", fields = ["name"] }
 "#;
 
 /// Removes what a test left in a cluster, however it ended.
-struct Clean<'a> {
+pub struct Clean<'a> {
     url: String,
     index: &'a str,
 }
 
 impl Drop for Clean<'_> {
     fn drop(&mut self) {
-        use std::io::{Read, Write};
-        let index = format!("documents-{}_{}-*", self.index, std::process::id());
-        let address = self.url.trim_start_matches("http://");
-        let request = format!("DELETE /{index} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-        if let Ok(mut stream) = std::net::TcpStream::connect(address)
-            && stream.write_all(request.as_bytes()).is_ok()
-        {
-            let _answer = stream.read_to_end(&mut Vec::new());
-        }
+        remove(
+            &self.url,
+            &format!("documents-{}_{}-*", self.index, std::process::id()),
+        );
+    }
+}
+
+fn remove(url: &str, indexes: &str) {
+    use std::io::{Read, Write};
+    let address = url.trim_start_matches("http://");
+    let request = format!("DELETE /{indexes} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    if let Ok(mut stream) = std::net::TcpStream::connect(address)
+        && stream.write_all(request.as_bytes()).is_ok()
+    {
+        let _answer = stream.read_to_end(&mut Vec::new());
     }
 }
 
@@ -81,15 +93,17 @@ fn rename(database: &Connection, to: &str) {
 fn a_shop_lives_in_each_cluster_there_is() {
     for node in Node::ALL {
         let Some(url) = node.url() else { continue };
-        let _clean = Clean {
-            url: url.clone(),
-            index: "shop",
-        };
         let folder = tempfile::tempdir().unwrap();
         let database = shop::write(folder.path());
-        let product = Product::new(folder.path(), &configuration(SHOP, &url, "shop"));
+        let (text, _clean) = configuration(SHOP, &url, "shop");
+        let product = Product::new(folder.path(), &text);
         let checked = product.json(&["check"]);
-        assert!(checked.to_string().contains("cluster main"), "{checked}");
+        let checked = checked.to_string();
+        assert!(checked.contains("cluster main"), "{checked}");
+        assert!(
+            checked.contains("instep_writer") && checked.contains("documents-shop_"),
+            "{checked}"
+        );
         let done = product.json(&["sync", "--once"]);
         assert_eq!(done["complete"], json!(true), "{node:?}: {done}");
         assert_eq!(product.json(&["verify"])["differences"], json!(0), "{node:?}");
@@ -120,14 +134,11 @@ fn the_tate_lives_in_a_cluster() {
     let (Some(url), Some(data)) = (Node::any(), tate::folder("the Tate in a cluster")) else {
         return;
     };
-    let _clean = Clean {
-        url: url.clone(),
-        index: "tate",
-    };
     let folder = tempfile::tempdir().unwrap();
     let _database = tate::load(&data, &folder.path().join("tate.db"));
     let rest = format!("[source.tate]\nurl = \"sqlite:tate.db\"\n{}", tate::COLLECTION);
-    let product = Product::new(folder.path(), &configuration(&rest, &url, "tate"));
+    let (text, _clean) = configuration(&rest, &url, "tate");
+    let product = Product::new(folder.path(), &text);
     let done = product.json(&["sync", "--once"]);
     assert_eq!(done["complete"], json!(true), "{done}");
     assert_eq!(done["sets"][0]["counts"]["scanned"], json!(tate::ARTWORKS));
@@ -138,14 +149,12 @@ fn the_tate_lives_in_a_cluster() {
 #[test]
 fn nothing_is_lost_on_a_bad_road() {
     let Some(url) = Node::any() else { return };
-    let _clean = Clean {
-        url: url.clone(),
-        index: "road",
-    };
+    let (_, _clean) = configuration(SHOP, &url, "road");
     let faults = Faults::before(&url);
     let folder = tempfile::tempdir().unwrap();
     let database = shop::write(folder.path());
-    let product = Product::new(folder.path(), &configuration(SHOP, &faults.url(), "road"));
+    let text = configuration(SHOP, &faults.url(), "road").0;
+    let product = Product::new(folder.path(), &text);
     assert_eq!(product.json(&["sync", "--once"])["complete"], json!(true));
     let server = product.serve();
     in_step(&server, Duration::from_secs(20));
@@ -184,6 +193,134 @@ fn nothing_is_lost_on_a_bad_road() {
         in_step(&server, Duration::from_secs(30));
         eventually("the problem to be gone", Duration::from_secs(30), || {
             only_set(&server)["activity"]["problem"].is_null()
+        });
+    }
+    assert_eq!(server.stop(), Some(0));
+    assert_eq!(product.json(&["verify"])["differences"], json!(0));
+}
+
+/// The demo, there as here: twice, so that the second meets what the first left.
+#[test]
+fn the_demo_lives_in_each_cluster_there_is() {
+    for node in Node::ALL {
+        let Some(url) = node.url() else { continue };
+        let folder = tempfile::tempdir().unwrap();
+        for cars in ["700", "400"] {
+            let market = Market::start(folder.path(), &["--cars", cars, "--cluster", &url]);
+            let database = Connection::open(folder.path().join("market/market.db")).unwrap();
+            let sql = "select count(*) from ad where state = 'open'";
+            let open = database.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+            eventually("all open ads", Duration::from_secs(60), || {
+                let answer = market
+                    .server
+                    .send("GET", "/ad/_count", Some(market.key("staff")), None);
+                answer.json()["count"] == json!(open)
+            });
+            let product = Product::at(&folder.path().join("market"));
+            assert_eq!(product.json(&["verify"])["differences"], json!(0), "{node:?}");
+            assert_eq!(market.server.stop(), Some(0));
+        }
+        remove(&url, "documents-demo-*");
+    }
+}
+
+/// Killed twice while rows are written, and started again over its data: `status` names it within seconds with the remedy,
+/// and nothing is lost, stale, or there too much.
+#[test]
+fn a_node_that_is_killed_under_load_loses_nothing() {
+    let Some(mut node) = OwnNode::start("the killed node") else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let database = shop::write(folder.path());
+    let text = configuration(SHOP, &node.url(), "killed").0;
+    let product = Product::new(folder.path(), &text);
+    assert_eq!(product.json(&["sync", "--once"])["complete"], json!(true));
+    let server = product.serve();
+    in_step(&server, Duration::from_secs(30));
+    let until = Instant::now() + Duration::from_secs(25);
+    let path = folder.path().join("shop.db");
+    let writer = std::thread::spawn(move || {
+        let database = Connection::open(path).unwrap();
+        database.busy_timeout(Duration::from_secs(10)).unwrap();
+        let mut at = 100;
+        while Instant::now() < until {
+            let sql = format!(
+                "insert into product (id, name, seller_id) values ({at}, 'p{at}', 1);
+                 update product set name = 'q{at}' where id = {at} - 7; delete from product where id = {at} - 20 and id % 3 = 0;
+                 update seller set name = 's{at}' where id = 1 + {at} % 2"
+            );
+            database.execute_batch(&sql).unwrap();
+            at += 1;
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+        at
+    });
+    for _ in 0..2 {
+        std::thread::park_timeout(Duration::from_secs(1));
+        node.kill();
+        eventually("the state to be named", Duration::from_secs(5), || {
+            let problem = only_set(&server)["activity"]["problem"].clone();
+            let code = problem["code"].as_str().unwrap_or_default();
+            ["engine_unreachable", "engine_cut"].contains(&code) && problem["remedy"].is_string()
+        });
+        node.up();
+        eventually("the problem to be over", Duration::from_secs(30), || {
+            only_set(&server)["activity"]["problem"].is_null()
+        });
+    }
+    let written = writer.join().unwrap();
+    assert!(written > 300, "{written}");
+    in_step(&server, Duration::from_secs(60));
+    let ids = database
+        .query_row("select count(*) from product", [], |row| row.get::<_, i64>(0))
+        .unwrap();
+    eventually("as many documents as rows", Duration::from_secs(30), || {
+        server.send("GET", "/product/_count", None, None).json()["count"] == json!(ids)
+    });
+    assert_eq!(product.json(&["verify"])["differences"], json!(0));
+    assert_eq!(server.stop(), Some(0));
+}
+
+/// Two sets from one source: the cluster says nothing any more, and the embedded engine does not wait for it.
+#[test]
+fn the_embedded_engine_does_not_wait_for_a_cluster_beside_it() {
+    let Some(url) = Node::any() else { return };
+    let (_, _clean) = configuration(SHOP, &url, "far");
+    let faults = Faults::before(&url);
+    let folder = tempfile::tempdir().unwrap();
+    let database = shop::write(folder.path());
+    let far = format!("far_{}", std::process::id());
+    let text = format!(
+        "{SHOP}\n[cluster.near]\nengine = \"embedded\"\n[cluster.main]\nurl = \"{}\"\nsettings = {{ number_of_replicas = 0 }}\n\
+         [set.near]\ncluster = \"near\"\nactive = true\n[set.{far}]\ncluster = \"main\"\n",
+        faults.url()
+    );
+    let product = Product::new(folder.path(), &text);
+    assert_eq!(product.json(&["sync", "--once"])["complete"], json!(true));
+    let server = product.serve();
+    let set = |name: &str| {
+        let sets = server.status(None)["sets"].as_array().unwrap().clone();
+        sets.into_iter().find(|set| set["set"] == json!(name)).unwrap()
+    };
+    eventually("both to be in step", Duration::from_secs(30), || {
+        set("near")["lag"] == json!(0) && set(&far)["lag"] == json!(0)
+    });
+    for (round, fault) in [Fault::Cut(0), Fault::refusal(503)].into_iter().enumerate() {
+        faults.disturb("_bulk", fault);
+        for at in 0..20 {
+            let word = format!("near{round}x{at}");
+            let since = Instant::now();
+            rename(&database, &word);
+            eventually("the embedded engine to follow", Duration::from_secs(5), || {
+                found(&server, &word) == 1
+            });
+            assert!(since.elapsed() < Duration::from_secs(3), "{:?}", since.elapsed());
+        }
+        assert_ne!(set(&far)["lag"], json!(0));
+        faults.heal();
+        eventually("the cluster to come along", Duration::from_secs(60), || {
+            set(&far)["lag"] == json!(0)
         });
     }
     assert_eq!(server.stop(), Some(0));

@@ -3,12 +3,10 @@
 
 use std::time::Duration;
 
-use instep_conformance::postgres::{self, Server as Postgres};
-use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use crate::postgres::stage::source_of;
-use crate::support::product::{Product, Server, eventually};
+use crate::both::Both as Shop;
+use crate::support::product::{Server, eventually};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -36,42 +34,7 @@ reviews = { table = "review", on = "review.product_id = product.id", many = true
 "reviews.stars" = "long"
 "#;
 
-/// The product over one database.
-pub struct Shop {
-    pub product: Product,
-    pub execute: Box<dyn Fn(&str)>,
-    _folder: tempfile::TempDir,
-}
-
 impl Shop {
-    /// Over these tables, with these collections, in SQLite and in Postgres: one shop each, as far as they are there.
-    pub fn both(hint: &str, schema: &str, collections: &str) -> Vec<Shop> {
-        let folder = tempfile::tempdir().unwrap();
-        let sqlite = format!("[source.main]\nurl = \"sqlite:shop.db\"\n{collections}");
-        let database = Connection::open(folder.path().join("shop.db")).unwrap();
-        database.busy_timeout(Duration::from_secs(10)).unwrap();
-        database.pragma_update(None, "journal_mode", "wal").unwrap();
-        let execute = move |script: &str| database.execute_batch(script).unwrap();
-        let mut shops = vec![Shop::of(folder, &sqlite, Box::new(execute), schema)];
-        if postgres::or_skip(hint).is_some() {
-            let database = Postgres::shared().database(hint);
-            let configuration = format!("{}{collections}", source_of("main", &database));
-            let execute = move |script: &str| database.execute(script);
-            let folder = tempfile::tempdir().unwrap();
-            shops.push(Shop::of(folder, &configuration, Box::new(execute), schema));
-        }
-        shops
-    }
-
-    fn of(folder: tempfile::TempDir, configuration: &str, execute: Box<dyn Fn(&str)>, schema: &str) -> Shop {
-        execute(schema);
-        Shop {
-            product: Product::new(folder.path(), configuration),
-            execute,
-            _folder: folder,
-        }
-    }
-
     fn letters(&self) -> Vec<String> {
         let answer = self.product.json(&["dead", "list"]);
         let letters = answer["dead_letters"].as_array().unwrap();
@@ -105,7 +68,7 @@ fn conserved(served: &Server) {
 
 #[test]
 fn a_dead_letter_is_tried_again_when_the_row_of_a_to_one_join_is_touched() {
-    for shop in Shop::both("dead_to_one", SCHEMA, COLLECTIONS) {
+    for shop in Shop::each("dead_to_one", SCHEMA, COLLECTIONS) {
         let served = shop.product.serve();
         shop.letters_become(&["2", "3"]);
         assert_eq!(document(&served, "2"), Value::Null);
@@ -127,7 +90,7 @@ fn a_dead_letter_is_tried_again_when_the_row_of_a_to_one_join_is_touched() {
 
 #[test]
 fn a_dead_letter_is_tried_again_when_a_row_of_a_to_many_join_is_touched() {
-    for shop in Shop::both("dead_to_many", SCHEMA, COLLECTIONS) {
+    for shop in Shop::each("dead_to_many", SCHEMA, COLLECTIONS) {
         let served = shop.product.serve();
         shop.letters_become(&["2", "3"]);
         (shop.execute)("update review set stars = '1' where id = 32");
@@ -152,7 +115,7 @@ fn a_dead_letter_is_tried_again_when_a_row_of_a_to_many_join_is_touched() {
 
 #[test]
 fn one_bad_row_holds_no_other_up() {
-    for shop in Shop::both("dead_neighbours", SCHEMA, COLLECTIONS) {
+    for shop in Shop::each("dead_neighbours", SCHEMA, COLLECTIONS) {
         let served = shop.product.serve();
         shop.letters_become(&["2", "3"]);
         for round in 0..20 {
@@ -174,7 +137,7 @@ fn one_bad_row_holds_no_other_up() {
 
 #[test]
 fn dead_letters_are_listed_retried_and_discarded() {
-    for shop in Shop::both("dead_commands", SCHEMA, COLLECTIONS) {
+    for shop in Shop::each("dead_commands", SCHEMA, COLLECTIONS) {
         let product = &shop.product;
         let served = product.serve();
         shop.letters_become(&["2", "3"]);

@@ -41,6 +41,20 @@ impl Market {
             .unwrap_or_else(|| panic!("{}", self.answer))
     }
 
+    /// It was made with so many ads, and all that are open are found.
+    fn holds_all_of(&self, folder: &Path, ads: i64) {
+        let database = rusqlite::Connection::open(folder.join("market/market.db")).unwrap();
+        let count = |sql: &str| database.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+        let answer = self
+            .server
+            .send("GET", "/ad/_count", Some(self.key("staff")), None);
+        let open = count("select count(*) from ad where state = 'open'");
+        assert_eq!(
+            (answer.json()["count"].as_i64(), count("select count(*) from ad")),
+            (Some(open), ads)
+        );
+    }
+
     fn hits(&self, path: &str, key: Option<&str>, body: &Value) -> Value {
         let answer = self.server.send("POST", path, key, Some(body));
         assert_eq!(answer.status, 200, "{}", answer.body);
@@ -62,13 +76,17 @@ fn from_the_binary_to_the_first_hit() {
         answer.status == 200 && answer.json()["hits"]["hits"][0]["_source"]["title"].is_string()
     });
     let hit = began.elapsed();
-    eventually("all 20,000 ads", Duration::from_secs(60), || {
-        server.send("GET", "/ad/_count", Some(&staff), None).json()["count"] == json!(20_000)
+    let database = rusqlite::Connection::open(folder.path().join("market/market.db")).unwrap();
+    let count = |sql: &str| database.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    let open = count("select count(*) from ad where state = 'open'");
+    assert!(open > 19_000 && count("select count(*) from ad") == 20_000);
+    eventually("all open ads", Duration::from_secs(60), || {
+        server.send("GET", "/ad/_count", Some(&staff), None).json()["count"] == json!(open)
     });
     let all = began.elapsed();
     let _ = writeln!(
         std::io::stderr(),
-        "demo, debug build: serving after {served:.1?}, first hit after {hit:.1?}, all 20,000 ads after {all:.1?}"
+        "demo, debug build: serving after {served:.1?}, first hit after {hit:.1?}, all {open} open ads after {all:.1?}"
     );
     assert_eq!(server.stop(), Some(0), "SIGTERM is an ordinary end");
 }
@@ -161,6 +179,50 @@ fn the_lines_it_prints_do_what_they_say() {
     );
 }
 
+/// What its configuration shows: a condition, languages, rules, deny, an expression; all of it is what SQL says.
+#[test]
+fn who_sees_what_and_in_which_language() {
+    let folder = tempfile::tempdir().unwrap();
+    let market = Market::start(folder.path(), &["--cars", "3000"]);
+    let database = rusqlite::Connection::open(folder.path().join("market/market.db")).unwrap();
+    let count = |sql: &str| {
+        let sql = format!("select count(*) from ad where state = 'open' and {sql}");
+        json!(database.query_row(&sql, [], |row| row.get::<_, i64>(0)).unwrap())
+    };
+    let found = |path: &str, key: &str| {
+        let answer = market.server.send("GET", path, Some(market.key(key)), None);
+        answer.json()["count"].clone()
+    };
+    let blocked = "seller_id in (select seller_id from block)";
+    let names = |names: &str| format!("exists (select 1 from json_each(readers) where value in ({names}))");
+    assert_eq!(found("/ad/_count", "staff"), count(&names("'everyone', 'staff'")));
+    assert_eq!(
+        found("/ad/_count", "dealer"),
+        count(&format!("{} and not {blocked}", names("'everyone', 'dealers'")))
+    );
+    assert_ne!(count(blocked), json!(0));
+    assert_eq!(
+        found("/ad/_count", "seller"),
+        count(&format!("({} or seller_id = 1)", names("'everyone'")))
+    );
+    for language in ["en", "sv", "de"] {
+        let expected = count(&format!("lang = '{language}'"));
+        assert_eq!(
+            found(&format!("/ad-{language}/_count"), "staff"),
+            expected,
+            "{language}"
+        );
+    }
+    let hp = json!({ "size": 1, "query": { "range": { "car.power_hp": { "gte": 100 } } } });
+    let hits = market.hits("/ad/_search", Some(market.key("staff")), &hp);
+    let car = &hits["hits"][0]["_source"]["car"];
+    let hp = (car["power_kw"].as_f64().unwrap() * 1.35962).round();
+    assert_eq!(car["power_hp"].as_f64(), Some(hp), "{car}");
+    let product = Product::at(&folder.path().join("market"));
+    assert_eq!(product.json(&["verify"])["differences"], 0);
+    assert_eq!(market.server.stop(), Some(0));
+}
+
 #[test]
 fn the_same_seed_gives_the_same_rows() {
     let bytes = |seed: &str| {
@@ -251,7 +313,7 @@ fn live_changes_are_followed() {
         Duration::from_secs(20),
         || {
             let rows: BTreeMap<String, String> = database
-                .prepare("select id, title from ad")
+                .prepare("select id, title from ad where state = 'open'")
                 .unwrap()
                 .query_map([], |row| Ok((row.get::<_, i64>(0)?.to_string(), row.get(1)?)))
                 .unwrap()
@@ -286,23 +348,11 @@ fn a_second_demo_in_the_same_folder_is_refused() {
     let market = Market::start(folder.path(), &["--cars", "50"]);
     let said = product.refused(&demo, 1);
     assert!(said.contains("instep-state") && said.contains("next: "), "{said}");
-    assert_eq!(
-        market
-            .server
-            .send("GET", "/ad/_count", Some(market.key("staff")), None)
-            .json()["count"],
-        json!(50)
-    );
+    market.holds_all_of(folder.path(), 50);
     assert_eq!(market.server.stop(), Some(0));
     // It is over: the folder is taken again.
     let market = Market::start(folder.path(), &["--cars", "60"]);
-    assert_eq!(
-        market
-            .server
-            .send("GET", "/ad/_count", Some(market.key("staff")), None)
-            .json()["count"],
-        json!(60)
-    );
+    market.holds_all_of(folder.path(), 60);
     drop(market);
     // What no demo wrote is not touched.
     std::fs::write(folder.path().join("market/thesis.txt"), "years of work").unwrap();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::dead::Shop;
+use crate::both::Both as Shop;
 use crate::support::product::{Server, eventually};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -57,7 +57,7 @@ fn rows(served: &Server, how: &str, key: &str) -> Vec<(String, Value)> {
 
 #[test]
 fn rows_come_with_what_is_joined_to_them_in_the_order_of_hits() {
-    for shop in Shop::both("hydrate_joins", SCHEMA, COLLECTIONS) {
+    for shop in Shop::each("hydrate_joins", SCHEMA, COLLECTIONS) {
         let served = shop.product.serve();
         eventually("the first load", PATIENCE, || {
             rows(&served, "true", STAFF).len() == 3

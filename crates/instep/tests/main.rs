@@ -2,20 +2,26 @@
 
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
 
+mod awkward;
+mod both;
 mod clients;
 mod clusters;
 mod commands;
 mod conditions;
 mod dead;
+mod definitions;
 mod demo;
 mod faults;
 mod hydrate;
 mod languages;
 mod pause;
 mod postgres;
+mod purge;
+mod readers;
 mod readme;
 mod search;
 mod sets;
+mod sizes;
 mod support;
 mod tate;
 mod why;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::dead::Shop;
+use crate::both::Both as Shop;
 use crate::support::product::{Server, eventually};
 use crate::support::shop;
 
@@ -48,7 +48,7 @@ fn wait() {
 
 #[test]
 fn a_paused_collection_waits_across_a_kill_and_the_others_go_on() {
-    for shop in Shop::both("pause_collection", SCHEMA, COLLECTIONS) {
+    for shop in Shop::each("pause_collection", SCHEMA, COLLECTIONS) {
         let product = &shop.product;
         let served = product.serve();
         eventually("the first load", PATIENCE, || {
@@ -142,7 +142,7 @@ fn a_paused_collection_waits_across_a_kill_and_the_others_go_on() {
 
 #[test]
 fn a_paused_source_is_taken_in_and_not_indexed() {
-    for shop in Shop::both("pause_source", SCHEMA, COLLECTIONS) {
+    for shop in Shop::each("pause_source", SCHEMA, COLLECTIONS) {
         let product = &shop.product;
         assert_eq!(product.json(&["sync", "--once"])["complete"], json!(true));
         // Before the server is started.

@@ -242,3 +242,123 @@ pub(crate) fn small(data: &Path, folder: &Path) -> (Connection, Product) {
     shrink(&database);
     (database, Product::new(folder, &configuration()))
 }
+
+/// Paintings alone, by a condition; how large, by an expression; their living artists, by a condition of the join; who is
+/// credited reads them, others do not; and in the languages that their foreign titles give away.
+const PAINTINGS: &str = r#"
+[source.tate]
+url = "sqlite:tate.db"
+
+[collection.painting]
+root     = "artwork"
+where    = "classification = 'painting' and width > 0 and height > 0"
+language = { column = "medium", known = ["en", "sv"], other = "unspecified" }
+readers  = { table = "artist", through = "artwork_artist", values = "name" }
+deny     = { table = "subject", as = "theme", through = "artwork_subject", values = "name" }
+
+[collection.painting.fields]
+title  = "text"
+area   = { sql = "width * height", type = "long" }
+living = { table = "artist", as = "living", through = "artwork_artist", many = true, values = "name", where = "death_year is null and birth_year is not null" }
+themes = { table = "subject", through = "artwork_subject", many = true, fields = ["name"] }
+"themes.parent" = { table = "subject", as = "parent", on = "subject.parent_id = parent.id", fields = ["name"] }
+
+[key.turner]
+secret  = "turner-turner-turner"
+subject = "Joseph Mallord William Turner"
+scopes  = ["search"]
+
+[key.group]
+secret  = "group-group-group-gr"
+subject = "somebody"
+units   = ["Joseph Mallord William Turner", "THEME"]
+scopes  = ["search"]
+
+[key.all]
+secret  = "all-all-all-all-all-"
+subject = "all"
+scopes  = ["search", "read_all", "operate"]
+"#;
+
+#[test]
+fn conditions_expressions_and_readers_over_the_tate() {
+    let Some(data) = tate::folder("the Tate's paintings") else {
+        return;
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = tate::load(&data, &folder.path().join("tate.db"));
+    // What most of his paintings show, and not all.
+    let sql = "select s.name from artwork_artist aa join artist p on p.id = aa.artist_id join artwork a on a.id = aa.artwork_id
+               join artwork_subject x on x.artwork_id = a.id join subject s on s.id = x.subject_id
+               where p.name = 'Joseph Mallord William Turner' and a.classification = 'painting'
+               group by s.name order by count(*) desc, s.name limit 1";
+    let theme: String = database.query_row(sql, [], |row| row.get(0)).expect("a theme");
+    let product = Product::new(folder.path(), &PAINTINGS.replace("THEME", &theme));
+    let plan = product.json(&["plan"]);
+    assert_eq!(
+        (&plan["plan"][0]["effect"], &plan["refused"]),
+        (&json!("new"), &json!(false)),
+        "{plan}"
+    );
+    assert_eq!(product.json(&["sync", "--once"])["complete"], json!(true));
+    assert_clean(&product, "the first sync");
+    let paintings = "from artwork a where classification = 'painting' and width > 0 and height > 0";
+    let server = product.serve();
+    let asked = |key: &str, body: Value| {
+        let answer = server.send("POST", "/painting/_search", Some(key), Some(&body));
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer.json()
+    };
+    let all = "all-all-all-all-all-";
+    let body =
+        json!({ "size": 0, "track_total_hits": true, "aggs": { "area": { "sum": { "field": "area" } } } });
+    let found = asked(all, body.clone());
+    let count = number(&database, &format!("select count(*) {paintings}"));
+    assert!(count > 1_000);
+    assert_eq!(found["hits"]["total"]["value"], json!(count));
+    let area = number(&database, &format!("select sum(width * height) {paintings}"));
+    assert_eq!(found["aggregations"]["area"]["value"].as_f64(), Some(area as f64));
+    // By one living artist: as many as SQL finds.
+    let living = "exists (select 1 from artwork_artist aa join artist p on p.id = aa.artist_id
+                   where aa.artwork_id = a.id and p.death_year is null and p.birth_year is not null)";
+    let expected = number(&database, &format!("select count(*) {paintings} and {living}"));
+    let query = json!({ "size": 0, "track_total_hits": true, "query": { "exists": { "field": "living" } } });
+    assert_eq!(asked(all, query)["hits"]["total"]["value"], json!(expected));
+    // Readers are who is credited, by subject or unit; whom a theme is called after is denied its paintings.
+    let turners = "exists (select 1 from artwork_artist aa join artist p on p.id = aa.artist_id
+                    where aa.artwork_id = a.id and p.name = 'Joseph Mallord William Turner')";
+    let his = number(&database, &format!("select count(*) {paintings} and {turners}"));
+    assert!(his > 10, "{his}");
+    assert_eq!(
+        asked("turner-turner-turner", body.clone())["hits"]["total"]["value"],
+        json!(his)
+    );
+    let denied = format!(
+        "exists (select 1 from artwork_subject x join subject s on s.id = x.subject_id where x.artwork_id = a.id and s.name = '{theme}')"
+    );
+    let without = number(
+        &database,
+        &format!("select count(*) {paintings} and {turners} and not {denied}"),
+    );
+    assert!(without > 0 && without < his, "{without} of {his}");
+    assert_eq!(
+        asked("group-group-group-gr", body.clone())["hits"]["total"]["value"],
+        json!(without)
+    );
+    // It leaves the condition, and comes back.
+    let id = number(&database, &format!("select min(id) {paintings}"));
+    for (classification, is_there) in [("on paper", false), ("painting", true)] {
+        database
+            .execute(
+                "update artwork set classification = ?1 where id = ?2",
+                rusqlite::params![classification, id as i64],
+            )
+            .expect("an update");
+        eventually("the condition to hold", Duration::from_secs(20), || {
+            let answer = server.send("GET", &format!("/painting/_doc/{id}"), Some(all), None);
+            (answer.status == 200) == is_there
+        });
+    }
+    assert_clean(&product, "leaving and coming back");
+    assert_eq!(server.stop(), Some(0));
+}

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::dead::{Shop, document};
+use crate::both::Both as Shop;
+use crate::dead::document;
 use crate::support::product::eventually;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -58,7 +59,7 @@ fn codes(explained: &Value) -> Vec<&str> {
 
 #[test]
 fn a_document_is_explained_by_its_rows_and_by_what_keeps_it_away() {
-    for shop in Shop::both("why_doc", SCHEMA, COLLECTIONS) {
+    for shop in Shop::each("why_doc", SCHEMA, COLLECTIONS) {
         let explain = |key: &str| shop.product.json(&["explain", "doc", "product", key]);
         let served = shop.product.serve();
         eventually("the first load", PATIENCE, || {
@@ -181,7 +182,7 @@ fn a_document_is_explained_by_its_rows_and_by_what_keeps_it_away() {
 
 #[test]
 fn a_change_is_explained_by_the_ways_it_leads_up() {
-    for shop in Shop::both("why_change", SCHEMA, COLLECTIONS) {
+    for shop in Shop::each("why_change", SCHEMA, COLLECTIONS) {
         (shop.execute)(
             "with recursive n (i) as (select 1000 union all select i + 1 from n where i < 2499)
              insert into product select i, 'many', 2 from n;
@@ -267,7 +268,7 @@ fn a_change_is_explained_by_the_ways_it_leads_up() {
 
 #[test]
 fn a_trace_tells_what_happened_to_one_document() {
-    for shop in Shop::both("why_trace", SCHEMA, COLLECTIONS) {
+    for shop in Shop::each("why_trace", SCHEMA, COLLECTIONS) {
         let trace = |key: &str| -> Vec<(String, String)> {
             let found = shop.product.json(&["trace", "product", key]);
             let text = |event: &Value, name: &str| event[name].as_str().unwrap_or_default().to_owned();

@@ -13,6 +13,7 @@ use instep_core::{
     SourceName, TableName, TableSchema, Touch, Value, Watched,
 };
 
+use crate::clock::{Clock, SystemClock};
 use crate::known::Known;
 use crate::load::Loaded;
 use crate::plan::Plan;
@@ -32,6 +33,7 @@ pub struct Assembler {
     /// Collections whose changes could not be looked up: said once.
     broken: RwLock<BTreeSet<CollectionName>>,
     fan_out: usize,
+    clock: Arc<dyn Clock>,
 }
 
 impl Assembler {
@@ -54,6 +56,7 @@ impl Assembler {
             known: RwLock::default(),
             broken: RwLock::default(),
             fan_out: FAN_OUT,
+            clock: Arc::new(SystemClock),
         })
     }
 
@@ -132,6 +135,37 @@ impl Assembler {
     /// The definition of a collection.
     pub fn collection(&self, name: &CollectionName) -> Result<&Collection> {
         self.plan(name).map(|plan| &plan.collection)
+    }
+
+    /// The documents of these ids as their rows are in one snapshot.
+    async fn build_at_once(&self, plan: &Plan, ids: &[DocId]) -> Result<Vec<Built>> {
+        let keys = keys(&plan.collection.root, ids);
+        let known = self.known_with_columns(plan).await?;
+        let recorded = known.recorded(plan);
+        let snapshot = self.source(plan).reader().snapshot(None).await;
+        let mut snapshot = snapshot.map_err(away)?;
+        let loaded = Loaded::read(plan, &mut *snapshot, keys, &known.caseless(plan))
+            .await
+            .context(|| format!("building `{}`", plan.collection.name))?;
+        drop(snapshot);
+        let roots = roots(plan, &loaded);
+        let mut buffer = Vec::new();
+        let now_ms = self.clock.now_ms();
+        let reads = |at| {
+            recorded
+                .as_ref()
+                .map_or_else(Vec::new, |nodes| loaded.reads(plan, nodes, at))
+        };
+        let built = ids.iter().map(|id| match roots.get(id) {
+            Some(at) if is_purged(plan, &loaded, *at, now_ms) => Built::Gone,
+            Some(at) => match document(plan, &loaded, id, *at, &mut buffer) {
+                Ok(document) => Built::Document(document, reads(*at)),
+                Err(error) => Built::Rejected(error, reads(*at)),
+            },
+            None if id.is_stand_in() => Built::Rejected(unnameable(), Vec::new()),
+            None => Built::Gone,
+        });
+        Ok(built.collect())
     }
 
     /// The collections that live in a source, by name.
@@ -367,31 +401,23 @@ impl Builder for Assembler {
 
     async fn build(&self, collection: &CollectionName, ids: &[DocId]) -> Result<Vec<Built>> {
         let plan = self.plan(collection)?;
-        let keys = keys(&plan.collection.root, ids);
-        let known = self.known_with_columns(plan).await?;
-        let recorded = known.recorded(plan);
-        let snapshot = self.source(plan).reader().snapshot(None).await;
-        let mut snapshot = snapshot.map_err(away)?;
-        let loaded = Loaded::read(plan, &mut *snapshot, keys, &known.caseless(plan))
-            .await
-            .context(|| format!("building `{collection}`"))?;
-        drop(snapshot);
-        let roots = roots(plan, &loaded);
-        let mut buffer = Vec::new();
-        let reads = |at| {
-            recorded
-                .as_ref()
-                .map_or_else(Vec::new, |nodes| loaded.reads(plan, nodes, at))
-        };
-        let built = ids.iter().map(|id| match roots.get(id) {
-            Some(at) => match document(plan, &loaded, id, *at, &mut buffer) {
-                Ok(document) => Built::Document(document, reads(*at)),
-                Err(error) => Built::Rejected(error, reads(*at)),
-            },
-            None if id.is_stand_in() => Built::Rejected(unnameable(), Vec::new()),
-            None => Built::Gone,
-        });
-        Ok(built.collect())
+        let mut built = Vec::with_capacity(ids.len());
+        let mut open = vec![ids];
+        while let Some(ids) = open.pop() {
+            match self.build_at_once(plan, ids).await {
+                Ok(some) => built.extend(some),
+                // Together they are too much for memory; one that is so alone is a dead letter.
+                Err(error) if error.code() == "too_much" => match ids {
+                    [_] => built.push(Built::Rejected(error.with_remedy(TOO_MUCH), Vec::new())),
+                    ids => {
+                        let (first, rest) = ids.split_at(ids.len() / 2);
+                        open.extend([rest, first]);
+                    }
+                },
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(built)
     }
 
     fn records(&self, collection: &CollectionName) -> bool {
@@ -485,6 +511,15 @@ fn document(plan: &Plan, loaded: &Loaded, id: &DocId, at: u32, buffer: &mut Vec<
         readers,
         source: source.into(),
     })
+}
+
+/// What to do about a document whose rows alone are too much.
+const TOO_MUCH: &str = "leave its largest texts out of the collection, or narrow its joins with `where`";
+
+/// Whether the row was soft-deleted so long ago that its document is to go.
+fn is_purged(plan: &Plan, loaded: &Loaded, at: u32, now_ms: i64) -> bool {
+    let purge = plan.purged_by.zip(plan.collection.purge.as_ref());
+    purge.is_some_and(|(column, purge)| purge.is_due(&loaded.row(0, at)[column], now_ms))
 }
 
 fn unnameable() -> Error {

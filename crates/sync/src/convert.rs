@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use instep_core::date::{self, Round};
 use instep_core::{FieldType, Value};
 
-use crate::json::{Json, write_string};
+use crate::json::{DEEPEST, Json, write_string};
 
 /// Why a value cannot be a field's value; the value itself is not in it.
 #[derive(Debug, PartialEq, Eq)]
@@ -205,12 +205,27 @@ fn write_date(value: &Value, out: &mut Vec<u8>) -> Written {
     Ok(())
 }
 
+/// Why a text that should be JSON is not read.
+pub(crate) fn not_json(text: &str) -> String {
+    match Json::is_too_deep(text) {
+        true => format!("it nests deeper than {DEEPEST} levels"),
+        false => "it is not JSON".to_owned(),
+    }
+}
+
+/// Values in one flattened field of one document, at most.
+const MOST_LEAVES: usize = 10_000;
+
 /// JSON in canonical form: members sorted by name, no white space, numbers as they were spelled.
 fn write_flattened(value: &Value, out: &mut Vec<u8>) -> Written {
     let (Value::Json(text) | Value::Text(text)) = value else {
         return Err(misfit(value, &FieldType::Flattened));
     };
-    let tree = Json::parse(text).ok_or_else(|| because(value, &FieldType::Flattened, "it is not JSON"))?;
+    let tree = Json::parse(text).ok_or_else(|| because(value, &FieldType::Flattened, &not_json(text)))?;
+    if tree.leaves() > MOST_LEAVES {
+        let why = format!("it holds more than {MOST_LEAVES} values");
+        return Err(because(value, &FieldType::Flattened, &why));
+    }
     match tree {
         // JSON's null is as good as SQL's.
         Json::Null | Json::Object(_) => tree.write(out),

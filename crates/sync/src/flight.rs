@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use instep_core::{
     CollectionName, DocKey, Entry, Landed, Outcome, Placed, Reads, Scan, Seq, Settlement, Ticket, Trouble,
 };
-use tokio::time::Instant;
+use tokio::time::{Duration, Instant};
 
 /// A part of a scan that is finished as a whole.
 pub(crate) type ChunkId = u64;
@@ -152,6 +152,9 @@ pub(crate) struct Flight {
     queued: [usize; 2],
     last_served: [Option<CollectionName>; 2],
     delayed: BTreeSet<(Instant, DocKey)>,
+    /// Documents that were built for the log lately, and until when they are not to be built for it again.
+    resting: HashMap<DocKey, Instant>,
+    rests: BTreeSet<(Instant, DocKey)>,
     unfinished: BTreeSet<Seq>,
     finished: BTreeMap<Seq, Finished>,
     /// The latest number in `finished` of each document.
@@ -187,6 +190,8 @@ impl Flight {
             queued: [0, 0],
             last_served: [None, None],
             delayed: BTreeSet::new(),
+            resting: HashMap::new(),
+            rests: BTreeSet::new(),
             unfinished: BTreeSet::new(),
             finished: BTreeMap::new(),
             held: HashMap::new(),
@@ -340,12 +345,24 @@ impl Flight {
     }
 
     /// Up to `n` documents of one collection to be built now, the collections in turn; those that are `closed` wait.
+    ///
+    /// A document that entries of the log ask for rests for as long as `debounce` says after each build has started: what
+    /// comes meanwhile folds, and is built when the rest is over.
     pub(crate) fn next_batch(
         &mut self,
         lane: Lane,
         n: usize,
+        now: Instant,
         closed: impl Fn(&CollectionName) -> bool,
+        debounce: impl Fn(&CollectionName) -> Duration,
     ) -> Option<(CollectionName, Vec<Job>)> {
+        while let Some((until, key)) = self.rests.pop_first() {
+            if until > now {
+                self.rests.insert((until, key));
+                break;
+            }
+            self.resting.remove(&key);
+        }
         let at = lane as usize;
         let names: Vec<_> = self.queues[at]
             .keys()
@@ -357,7 +374,7 @@ impl Flight {
             .position(|name| Some(name) > self.last_served[at].as_ref())
             .unwrap_or(0);
         for name in names[first..].iter().chain(&names[..first]) {
-            let jobs = self.batch_of(lane, name, n);
+            let jobs = self.batch_of(lane, name, n, now, debounce(name));
             if !jobs.is_empty() {
                 self.last_served[at] = Some(name.clone());
                 return Some((name.clone(), jobs));
@@ -366,7 +383,14 @@ impl Flight {
         None
     }
 
-    fn batch_of(&mut self, lane: Lane, name: &CollectionName, n: usize) -> Vec<Job> {
+    fn batch_of(
+        &mut self,
+        lane: Lane,
+        name: &CollectionName,
+        n: usize,
+        now: Instant,
+        debounce: Duration,
+    ) -> Vec<Job> {
         let at = lane as usize;
         let mut jobs: Vec<Job> = Vec::new();
         let Some(queue) = self.queues[at].get_mut(name) else {
@@ -389,6 +413,16 @@ impl Flight {
                 break;
             }
             self.queued[at] -= 1;
+            if lane == Lane::Live && !debounce.is_zero() {
+                if let Some(until) = self.resting.get(&key) {
+                    doc.state = State::Delayed(*until);
+                    self.delayed.insert((*until, key));
+                    continue;
+                }
+                let until = now + debounce;
+                self.resting.insert(key.clone(), until);
+                self.rests.insert((until, key.clone()));
+            }
             doc.state = State::Flying;
             let alone = doc.wanted.alone;
             jobs.push(Job {

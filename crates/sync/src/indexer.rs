@@ -4,8 +4,9 @@
 //! failure halts the set in the log, with the reason and the remedy; when a person sets it to follow again, the
 //! indexer goes on from the position.
 //!
-//! While a collection's index is made again (`drop`, `ensure`, scan), searches of this set see it partly filled:
-//! re-index into a second set where that matters.
+//! An index that does not fit its collection's definition any more halts the set, until a person lets it be made again
+//! ([`crate::remake_memo`]): while it is (`drop`, `ensure`, scan), searches of this set see it partly filled. Re-index into
+//! a second set where that matters.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use tokio::time::Instant;
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::signal::SignalledLog;
-use crate::status::{Activity, Problem, Shutdown, SourceStatus, halt_memo, stopped};
+use crate::status::{Activity, Problem, Shutdown, SourceStatus, halt_memo, remake_memo, stopped};
 use crate::tenure::{Stop, Tenure};
 
 /// A set to index: where, and what.
@@ -90,6 +91,8 @@ impl Default for IndexerOptions {
 pub(crate) struct Target {
     pub(crate) fingerprint: String,
     pub(crate) source: SourceName,
+    /// See [`Collection::debounce`].
+    pub(crate) debounce: Duration,
     /// One for each language, at least one.
     pub(crate) partitions: Arc<[Partition]>,
 }
@@ -163,6 +166,7 @@ impl Indexer {
             fingerprint: collection.fingerprint(),
             partitions: Partition::of(&set, collection),
             source: collection.source.clone(),
+            debounce: collection.debounce,
         };
         let targets = collections
             .iter()
@@ -273,6 +277,7 @@ impl Indexer {
             let begun = scans.iter().any(|scan| {
                 scan.collection == *name && (scan.finished || scan.after.is_some() || scan.done > 0)
             });
+            let remade = self.is_to_be_remade(name).await?;
             for index in there.iter().filter(|index| target.had(&self.set, name, index)) {
                 tracing::warn!(set = %self.set, %index, "the collection has no documents in this language any more: the index is removed");
                 self.engine.drop_index(index).await?;
@@ -283,8 +288,12 @@ impl Indexer {
                     target,
                     partition,
                     begun && !there.contains(&partition.index),
+                    remade,
                 )
                 .await?;
+            }
+            if remade {
+                self.log.set_memo(&remake_memo(&self.set, name), None).await?;
             }
         }
         Ok(())
@@ -296,10 +305,15 @@ impl Indexer {
         target: &Target,
         partition: &Partition,
         is_gone: bool,
+        remade: bool,
     ) -> Result<()> {
         let rescan = [(name.clone(), target.fingerprint.clone())];
         let index = &partition.index;
-        if is_gone {
+        if remade {
+            tracing::warn!(set = %self.set, %index, "the index is made again, as asked for, and filled by a scan");
+            self.log.rescan(&self.set, &rescan, false).await?;
+            self.engine.drop_index(index).await?;
+        } else if is_gone {
             tracing::warn!(set = %self.set, %index, "the index is gone: it is made again and filled by a scan");
             self.log.rescan(&self.set, &rescan, false).await?;
         }
@@ -308,16 +322,19 @@ impl Indexer {
         match ensured {
             Ensured::Created | Ensured::Unchanged | Ensured::Extended => Ok(()),
             Ensured::NeedsNewIndex => {
-                tracing::warn!(set = %self.set, %index, "the definition does not fit the index: it is made again and filled by a scan");
-                self.log.rescan(&self.set, &rescan, false).await?;
-                self.engine.drop_index(index).await?;
-                if ensure().await? == Ensured::NeedsNewIndex {
-                    let message = format!("index `{index}` cannot be made to fit its definition");
-                    return Err(Error::fatal("mapping_refused", message));
-                }
-                Ok(())
+                let message = format!("the definition of `{name}` does not fit index `{index}`");
+                let set = &self.set;
+                Err(Error::fatal("needs_new_index", message).with_remedy(format!(
+                    "go back to the former definition; or index it in a second set and make that one active; or let the \
+                     index be emptied and filled again: instep plan --remake {name} --set {set}, and start again"
+                )))
             }
         }
+    }
+
+    async fn is_to_be_remade(&self, name: &CollectionName) -> Result<bool> {
+        let memo = self.log.memo(&remake_memo(&self.set, name)).await?;
+        Ok(memo.is_some())
     }
 
     async fn halt(&self, error: &Error, backoff: &mut Backoff, shutdown: &mut Shutdown) {

@@ -19,12 +19,41 @@ pub(crate) enum Json {
 }
 
 /// Arrays and objects inside each other beyond this are not read: neither do engines.
-const DEEPEST: usize = 128;
+pub(crate) const DEEPEST: usize = 100;
 
 impl Json {
     /// The value that a text holds; `None` when it holds none, or one too deep.
     pub(crate) fn parse(text: &str) -> Option<Json> {
         read(text.trim_matches([' ', '\t', '\n', '\r']), DEEPEST)
+    }
+
+    /// Whether a text has more levels of brackets than are read.
+    pub(crate) fn is_too_deep(text: &str) -> bool {
+        let (mut depth, mut inside, mut escaped) = (0_usize, false, false);
+        for byte in text.bytes() {
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' if inside => escaped = true,
+                b'"' => inside = !inside,
+                _ if inside => {}
+                b'[' | b'{' => depth += 1,
+                b']' | b'}' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            if depth > DEEPEST {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// How many values that are neither arrays nor objects it holds, itself included.
+    pub(crate) fn leaves(&self) -> usize {
+        match self {
+            Json::Null | Json::Bool(_) | Json::Number(_) | Json::Text(_) => 1,
+            Json::Array(items) => items.iter().map(Json::leaves).sum(),
+            Json::Object(members) => members.values().map(Json::leaves).sum(),
+        }
     }
 
     /// What kind of value it is, for messages.

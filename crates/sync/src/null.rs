@@ -22,7 +22,6 @@ impl NullEngine {
         let capabilities = Capabilities {
             name: "null",
             forgets_deletes: false,
-            extends_in_place: true,
             stores: false,
         };
         NullEngine {

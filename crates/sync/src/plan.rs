@@ -1,6 +1,8 @@
 //! A collection, compiled for building: which columns each node's fetch returns and where each is found in a row.
 
-use instep_core::{Collection, Content, Error, Expression, Field, Node, NodeId, ReadersRule, Result};
+use instep_core::{
+    Collection, Content, Error, Expression, Field, Node, NodeId, ReadersFrom, ReadersRule, Result,
+};
 
 /// A collection and the fetches that build it.
 #[derive(Debug)]
@@ -14,6 +16,8 @@ pub(crate) struct Plan {
     pub(crate) readers: ReadersSlot,
     /// Where the document's language stands in the root's row; `None` where all have one.
     pub(crate) language: Option<usize>,
+    /// Where the moment of the soft delete stands in the root's row, by which documents are purged.
+    pub(crate) purged_by: Option<usize>,
 }
 
 /// What is read of one node's table, and where in a row it stands.
@@ -92,8 +96,20 @@ impl Chain {
 #[derive(Debug)]
 pub(crate) enum ReadersSlot {
     Public,
-    Column(usize),
-    Joined { chain: Chain, at: usize },
+    Rows {
+        allow: Vec<ReadersPart>,
+        deny: Vec<ReadersPart>,
+    },
+}
+
+/// Where some of a document's readers stand.
+#[derive(Debug)]
+pub(crate) struct ReadersPart {
+    pub(crate) from: ReadersFrom,
+    /// The way to the joined rows; `None` for a column of the root.
+    pub(crate) chain: Option<Chain>,
+    /// The column, of the joined rows or the root.
+    pub(crate) at: usize,
 }
 
 impl Plan {
@@ -111,13 +127,14 @@ impl Plan {
         let shape = columns.slots(&collection, "", 0, &collection.fields)?;
         let readers = match &collection.readers {
             ReadersRule::Public => ReadersSlot::Public,
-            ReadersRule::Column(column) => ReadersSlot::Column(columns.at(0, column)),
-            ReadersRule::Joined { node, column } => ReadersSlot::Joined {
-                chain: columns.chain(&collection, 0, *node)?,
-                at: columns.at(*node, column),
+            ReadersRule::Rows { allow, deny } => ReadersSlot::Rows {
+                allow: columns.readers(&collection, allow)?,
+                deny: columns.readers(&collection, deny)?,
             },
         };
         let language = collection.language.column().map(|column| columns.at(0, column));
+        let purge = collection.purge.as_ref();
+        let purged_by = purge.map(|purge| columns.at(0, &purge.column));
         let fetches = collection
             .nodes
             .iter()
@@ -135,6 +152,7 @@ impl Plan {
             shape,
             readers,
             language,
+            purged_by,
             collection,
         })
     }
@@ -202,6 +220,21 @@ impl Columns {
             .map(|by| (self.at(to, &by.column), by.descending))
             .collect();
         Ok(Chain { nodes, order })
+    }
+
+    fn readers(&mut self, collection: &Collection, from: &[ReadersFrom]) -> Result<Vec<ReadersPart>> {
+        let part = |from: &ReadersFrom| {
+            let (chain, at) = match from {
+                ReadersFrom::Array(column) | ReadersFrom::Subject(column) => (None, self.at(0, column)),
+                ReadersFrom::Joined { node, column, .. } => {
+                    let chain = self.chain(collection, 0, *node)?;
+                    (Some(chain), self.at(*node, column))
+                }
+            };
+            let from = from.clone();
+            Ok(ReadersPart { from, chain, at })
+        };
+        from.iter().map(part).collect()
     }
 
     fn slots(

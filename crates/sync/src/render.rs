@@ -1,11 +1,11 @@
 //! Writes a document from the loaded rows: canonical JSON, and the readers.
 
-use instep_core::{Content, Error, Field, FieldType, Readers, Result, Value};
+use instep_core::{Content, Error, Field, FieldType, Reader, Readers, ReadersFrom, Result, Value};
 
 use crate::convert::{self, Misfit};
 use crate::json::{Json, write_string};
 use crate::load::Loaded;
-use crate::plan::{Chain, Plan, ReadersSlot, Slot, SlotContent};
+use crate::plan::{Chain, Plan, ReadersPart, ReadersSlot, Slot, SlotContent};
 
 /// Writes the document's source, one JSON object, in the place of what the buffer held.
 pub(crate) fn source(plan: &Plan, rows: &Loaded, root: u32, out: &mut Vec<u8>) -> Result<()> {
@@ -25,6 +25,9 @@ fn object(slots: &[Slot], rows: &Loaded, row: &[Value], at: u32, out: &mut Vec<u
         match content(slot, rows, row, at, out)? {
             true => empty = false,
             false => out.truncate(before),
+        }
+        if out.len() > MOST_BYTES {
+            return Err(too_large());
         }
     }
     out.push(b'}');
@@ -58,7 +61,7 @@ fn content(slot: &Slot, rows: &Loaded, row: &[Value], at: u32, out: &mut Vec<u8>
         }
         SlotContent::Joined { chain, many, fields } => {
             let node = chain.end();
-            joined(chain, *many, rows, at, out, |at, out| {
+            joined(slot, chain, *many, rows, at, out, |at, out| {
                 object(fields, rows, rows.row(node, at), at, out)
             })
         }
@@ -74,17 +77,22 @@ fn content(slot: &Slot, rows: &Loaded, row: &[Value], at: u32, out: &mut Vec<u8>
                 convert::write(value, kind, out).map_err(|misfit| rejected(&slot.path, misfit))
             };
             if !*many {
-                return joined(chain, false, rows, at, out, |at, out| write(value(at), out));
+                return joined(slot, chain, false, rows, at, out, |at, out| write(value(at), out));
             }
             let found = rows.follow(chain, at);
-            let values = found.iter().map(|at| value(*at)).filter(|value| !value.is_null());
-            array(values, out, write).map(|()| true)
+            let values: Vec<&Value> = found
+                .iter()
+                .map(|at| value(*at))
+                .filter(|value| !value.is_null())
+                .collect();
+            many_rows(&slot.path, values.into_iter(), out, write).map(|()| true)
         }
     }
 }
 
 /// The rows at the end of a join, or the first of them; `false` when that one is absent.
 fn joined(
+    slot: &Slot,
     chain: &Chain,
     many: bool,
     rows: &Loaded,
@@ -94,10 +102,39 @@ fn joined(
 ) -> Result<bool> {
     let found = rows.follow(chain, at);
     match (many, found.first()) {
-        (true, _) => array(found.iter(), out, |at, out| write(*at, out)).map(|()| true),
+        (true, _) => many_rows(&slot.path, found.iter(), out, |at, out| write(*at, out)).map(|()| true),
         (false, Some(first)) => write(*first, out).map(|()| true),
         (false, None) => Ok(false),
     }
+}
+
+/// A document is no larger than this, in bytes of JSON,
+const MOST_BYTES: usize = 32 << 20;
+/// and no join of it brings more rows.
+const MOST_ROWS: usize = 100_000;
+
+fn too_large() -> Error {
+    let megabytes = MOST_BYTES >> 20;
+    Error::poison(
+        "too_large",
+        format!("the document is larger than {megabytes} MiB"),
+    )
+    .with_remedy("leave its largest texts out of the collection, or narrow its joins with `where`")
+}
+
+/// The rows of a to-many join, as an array.
+fn many_rows<T>(
+    path: &str,
+    items: impl ExactSizeIterator<Item = T>,
+    out: &mut Vec<u8>,
+    write: impl Fn(T, &mut Vec<u8>) -> Result<()>,
+) -> Result<()> {
+    if items.len() > MOST_ROWS {
+        let message = format!("field `{path}`: more than {MOST_ROWS} rows are joined");
+        return Err(Error::poison("too_many_rows", message)
+            .with_remedy("narrow the join with `where`, or make the joined table a collection of its own"));
+    }
+    array(items, out, write)
 }
 
 fn array<T, E>(
@@ -199,23 +236,37 @@ fn parsed(value: &Value) -> Result<Json, Misfit> {
     Json::parse(text).ok_or_else(|| Misfit::json(value.kind(), "JSON"))
 }
 
-/// Who may read the document. NULL, an empty array and no joined row mean nobody.
+/// Who may read the document. NULL, an empty array and no joined row allow and deny nobody.
 pub(crate) fn readers(plan: &Plan, rows: &Loaded, root: u32) -> Result<Readers> {
     match &plan.readers {
         ReadersSlot::Public => Ok(Readers::Public),
-        ReadersSlot::Column(column) => listed(&rows.row(0, root)[*column])
-            .map(Readers::only)
-            .map_err(|misfit| rejected("readers", misfit)),
-        ReadersSlot::Joined { chain, at } => {
-            let node = chain.end();
-            let found = rows.follow(chain, root);
-            let values = found
-                .iter()
-                .map(|row| &rows.row(node, *row)[*at])
-                .filter(|value| !value.is_null());
-            Ok(Readers::only(values.map(Value::to_string).collect()))
+        ReadersSlot::Rows { allow, deny } => {
+            Ok(Readers::of(named(allow, rows, root)?, named(deny, rows, root)?))
         }
     }
+}
+
+fn named(parts: &[ReadersPart], rows: &Loaded, root: u32) -> Result<Vec<Reader>> {
+    let mut readers = Vec::new();
+    for ReadersPart { from, chain, at } in parts {
+        match (from, chain) {
+            (ReadersFrom::Array(_), _) => {
+                let names = listed(&rows.row(0, root)[*at]).map_err(|misfit| rejected("readers", misfit))?;
+                readers.extend(names.into_iter().map(Reader::Named));
+            }
+            (_, None) => readers.extend(some(from, &rows.row(0, root)[*at])),
+            (_, Some(chain)) => {
+                let found = rows.follow(chain, root);
+                let values = found.iter().map(|row| &rows.row(chain.end(), *row)[*at]);
+                readers.extend(values.filter_map(|value| some(from, value)));
+            }
+        }
+    }
+    Ok(readers)
+}
+
+fn some(from: &ReadersFrom, value: &Value) -> Option<Reader> {
+    (!value.is_null()).then(|| from.reader(value))
 }
 
 fn listed(value: &Value) -> Result<Vec<String>, Misfit> {

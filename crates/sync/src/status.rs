@@ -123,6 +123,12 @@ pub(crate) fn halt_memo(set: &SetName, collection: &CollectionName) -> String {
     format!("halted/{set}/{collection}")
 }
 
+/// The name of the memo by which a person lets the indexes of a collection in a set be made again: emptied, and filled by a
+/// scan. It is gone once that has begun.
+pub fn remake_memo(set: &SetName, collection: &CollectionName) -> String {
+    format!("remake/{set}/{collection}")
+}
+
 /// Tells tasks to stop: the value turns true, or the sender is dropped.
 pub type Shutdown = watch::Receiver<bool>;
 

@@ -5,27 +5,26 @@
 //! batches are under way, further touches of a document fold. Settling never waits for reads, nor reads for it.
 
 mod pause;
+mod scans;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use instep_core::{
-    ChangeLog, CollectionName, DocKey, Error, Fault, Outcome, Owned, Result, Scan, Side, Ticket,
-};
+use instep_core::{ChangeLog, CollectionName, DocKey, Error, Fault, Outcome, Owned, Result, Scan, Ticket};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Duration, Instant};
 
 use crate::backoff::{Backoff, Random, wait};
 use crate::batch::{
     self, AppliedBatch, BuiltBatch, Context, FailedBatch, Failure, Fate, Phase, Route, Verdict,
 };
 use crate::breaker::Breaker;
-use crate::flight::{Flight, Job, Landing, Lane, Request};
+use crate::flight::{Flight, Job, Landing, Lane};
 use crate::health::{Health, Hold};
-use crate::indexer::{Indexer, Target};
+use crate::indexer::Indexer;
 use crate::metrics;
-use crate::scan::{self, Enumerated, Step, Walk};
+use crate::scan::{Enumerated, Step, Walk};
 use crate::signal::Signal;
 use crate::status::{Shutdown, stopped};
 
@@ -51,6 +50,8 @@ const SECOND_BUILDS: usize = 2;
 const HELD: usize = 100_000;
 /// Retries looked up at once.
 const DUE: usize = 500;
+/// An engine that has not answered for so long is said to be silent; it is waited for all the same.
+const SILENT: Duration = Duration::from_secs(3);
 
 enum Event {
     Built(Result<BuiltBatch, Box<FailedBatch>>),
@@ -112,6 +113,8 @@ pub(crate) struct Tenure<'a> {
     scans_changed: bool,
     /// The engine or the log failed: nothing new starts.
     hold: Hold,
+    /// When the engine last answered, or was first asked after a rest.
+    heard: Instant,
     /// Collections that could not be built or enumerated.
     health: Health,
     random: Random,
@@ -151,6 +154,7 @@ impl<'a> Tenure<'a> {
             more: true,
             scans_changed: true,
             hold: hold(on, 1),
+            heard: now,
             health: Health::new(on.options.grace, on.options.backoff.1),
             random: Random(on.options.seed ^ 2),
             seen,
@@ -229,7 +233,9 @@ impl<'a> Tenure<'a> {
             return until;
         }
         let holds = self.health.next_try(Instant::now()).into_iter();
+        let silent = Some(self.heard + SILENT).filter(|_| self.is_applying() && self.hold.until.is_none());
         holds
+            .chain(silent)
             .chain(self.flight.next_delayed())
             .chain([self.next_poll])
             .min()
@@ -240,6 +246,7 @@ impl<'a> Tenure<'a> {
     async fn start(&mut self) -> Result<()> {
         let now = Instant::now();
         self.flight.wake(now);
+        self.notice_silence(now);
         self.start_applies();
         self.start_settle();
         self.on.activity.send_if_modified(|activity| {
@@ -381,8 +388,11 @@ impl<'a> Tenure<'a> {
     fn start_build(&mut self, lane: Lane, n: usize, drawn: Drawn) -> Started {
         let health = &self.health;
         let targets = &self.on.targets;
-        let closed = |name: &CollectionName| health.is_closed(name, Instant::now());
-        let Some((collection, jobs)) = self.flight.next_batch(lane, n, closed) else {
+        let now = Instant::now();
+        let closed = |name: &CollectionName| health.is_closed(name, now);
+        let debounce =
+            |name: &CollectionName| targets.get(name).map_or(Duration::ZERO, |target| target.debounce);
+        let Some((collection, jobs)) = self.flight.next_batch(lane, n, now, closed, debounce) else {
             return Started::Nothing;
         };
         let Some(target) = targets.get(&collection).filter(|_| !health.leaves(&collection)) else {
@@ -409,9 +419,28 @@ impl<'a> Tenure<'a> {
         Started::Building
     }
 
+    fn is_applying(&self) -> bool {
+        self.lanes.iter().any(|traffic| traffic.applying > 0)
+    }
+
+    /// Says that the engine is silent, until it answers.
+    fn notice_silence(&mut self, now: Instant) {
+        if self.is_applying() && self.hold.until.is_none() && now >= self.heard + SILENT {
+            let message = format!("the engine has not answered for {} s", SILENT.as_secs());
+            let error = Error::transient("engine_silent", message).with_remedy(
+                "look at its load and at the network between; what it was asked is asked again by itself",
+            );
+            self.on.report(Some(&error));
+            self.hold.until = Some(now);
+        }
+    }
+
     fn start_applies(&mut self) {
         if self.hold.is_on(Instant::now()) {
             return;
+        }
+        if !self.is_applying() {
+            self.heard = Instant::now();
         }
         let budget = self.on.options.budget / 2;
         for traffic in &mut self.lanes {
@@ -427,66 +456,6 @@ impl<'a> Tenure<'a> {
                 self.tasks.spawn(applied);
             }
         }
-    }
-
-    async fn start_enumerating(&mut self) -> Result<()> {
-        if self.enumerating || self.flight.waiting(Lane::Second) >= self.on.options.chunk {
-            return Ok(());
-        }
-        if self.scans_changed || self.walks.values().any(|walk| walk.next().is_some()) {
-            self.refresh_walks().await?;
-        }
-        let closed = |name: &CollectionName| self.health.is_closed_to_scans(name, Instant::now());
-        let open = self
-            .walks
-            .iter()
-            .filter(|(name, _)| !closed(name) && self.is_captured(&self.on.targets[*name]));
-        let Some(step) = open.filter_map(|(_, walk)| walk.next()).next() else {
-            return Ok(());
-        };
-        self.enumerating = true;
-        self.health.enumerating(&step.collection);
-        let context = self.context.clone();
-        let partitions = self.on.targets[&step.collection].partitions.clone();
-        let chunk = self.on.options.chunk;
-        self.tasks.spawn(async move {
-            let found = scan::next_chunk(&context, &partitions, &step, chunk).await;
-            Event::Enumerated(step, found)
-        });
-        Ok(())
-    }
-
-    /// A scan that was started again is walked from its beginning; what is left of the former walk finishes unheard.
-    async fn refresh_walks(&mut self) -> Result<()> {
-        self.scans_changed = false;
-        for scan in self.on.log.scans(&self.on.set).await? {
-            let name = scan.collection.clone();
-            let is_ours = self
-                .on
-                .targets
-                .get(&name)
-                .is_some_and(|target| target.fingerprint == scan.fingerprint);
-            match self.walks.get(&name) {
-                Some(walk) if walk.run() == scan.run => {}
-                Some(_) | None if is_ours && !scan.finished => {
-                    tracing::info!(set = %self.on.set, collection = %name, run = scan.run, "scanning");
-                    self.walks.insert(name, Walk::new(scan));
-                }
-                Some(_) => {
-                    self.walks.remove(&name);
-                }
-                None => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// Keys that are enumerated before changes are captured would leave a gap.
-    fn is_captured(&self, target: &Target) -> bool {
-        self.on
-            .sources
-            .get(&target.source)
-            .is_none_or(|status| status.borrow().captured)
     }
 
     fn start_settle(&mut self) {
@@ -516,6 +485,9 @@ impl<'a> Tenure<'a> {
                 .with_source(error)
                 .with_remedy("this is a defect of instep: please report it with the log around it")
         })?;
+        if let Event::Applied(_) = event {
+            self.heard = Instant::now();
+        }
         match event {
             Event::Built(Ok(batch)) => self.built(batch),
             Event::Applied(Ok(batch)) => self.applied(batch),
@@ -763,52 +735,6 @@ impl<'a> Tenure<'a> {
         if !was_good && self.health.is_good() {
             self.on.report(None);
         }
-    }
-
-    fn enumerated(&mut self, step: &Step, found: Result<Enumerated>) -> Result<()> {
-        self.enumerating = false;
-        let found = match found {
-            Ok(found) => found,
-            Err(error) if error.is_transient() || step.side == Side::Source => {
-                self.hold_collection(&step.collection, &error);
-                return Ok(());
-            }
-            Err(error) => return Err(error.context(format!("scanning `{}`", step.collection))),
-        };
-        if self.health.leaves(&step.collection) {
-            return Ok(());
-        }
-        // While there is something to build, only that proves that the collection is whole.
-        if found.ids.is_empty() && found.troubled.is_empty() || !self.health.is_halted(&step.collection) {
-            self.release(&step.collection);
-        }
-        // A scan that was started again meanwhile does not hear of the former walk's chunk.
-        let Some(walk) = self
-            .walks
-            .get_mut(&step.collection)
-            .filter(|walk| walk.expects(step))
-        else {
-            return Ok(());
-        };
-        let collection = &step.collection;
-        let name = |id| DocKey {
-            collection: collection.clone(),
-            id,
-        };
-        if !found.troubled.is_empty() {
-            let keys = found.troubled.into_iter().map(name).collect();
-            let id = self.flight.chunk(keys, Request::Source);
-            walk.enumerated(id, 0, None, false);
-        }
-        let size = found.ids.len() as u64;
-        let keys = found.ids.into_iter().map(name).collect();
-        let request = |id| match step.side {
-            Side::Source => Request::Source(id),
-            Side::Engine => Request::Engine(id),
-        };
-        let id = self.flight.chunk(keys, request);
-        walk.enumerated(id, size, found.after, found.ended);
-        Ok(())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use instep_core::query::{Aggregation, AggregationKind, Bool, Metric, Query, Scalar, Sort, SortBy};
 use instep_core::request::AggregationResult;
-use instep_core::{GetRequest, Principal, Readers, SearchRequest, SourceFilter, TrackTotalHits};
+use instep_core::{GetRequest, Principal, Reader, Readers, SearchRequest, SourceFilter, TrackTotalHits};
 
 use super::fixture::{
     COLLECTION, authorized, caller, document, everyone, filled, id, policy, querying, text,
@@ -12,6 +12,8 @@ use super::{Failures, Subject};
 /// The documents: each with its readers and a number of its own.
 fn documents() -> Vec<(&'static str, Readers)> {
     let only = |names: &[&str]| Readers::only(names.iter().map(|&name| name.to_owned()).collect());
+    let named = |name: &str| Reader::Named(name.to_owned());
+    let subject = |name: &str| Reader::Subject(name.to_owned());
     vec![
         ("p", Readers::Public),
         ("a", only(&["ann"])),
@@ -21,6 +23,16 @@ fn documents() -> Vec<(&'static str, Readers)> {
         ("n", only(&[])),
         // Readers whose names look like something else.
         ("s", only(&["*", "=ann", "an", "annn", "Ann", "ann "])),
+        // A subject, whatever units are called so; and some who are denied what others of their units see.
+        ("o", Readers::of(vec![subject("ann")], vec![])),
+        (
+            "x",
+            Readers::of(vec![named("dealers"), named("ann")], vec![named("bob")]),
+        ),
+        (
+            "y",
+            Readers::of(vec![named("ann"), named("bob")], vec![subject("bob")]),
+        ),
     ]
 }
 
@@ -28,13 +40,15 @@ fn documents() -> Vec<(&'static str, Readers)> {
 fn callers() -> Vec<(Principal, &'static str)> {
     vec![
         (Principal::anonymous(), "p"),
-        (caller("ann", &[]), "pam"),
+        (caller("ann", &[]), "pamoxy"),
         (caller("bob", &[]), "pbm"),
         (caller("bob", &["dealers"]), "pbdm"),
+        (caller("cy", &["ann", "dealers"]), "padmxy"),
+        (caller("cy", &["ann", "bob"]), "pabmy"),
         (caller("eve", &["staff"]), "p"),
         (caller("*", &[]), "ps"),
         (caller("", &[]), "p"),
-        (everyone(), "pabdmns"),
+        (everyone(), "pabdmnsoxy"),
     ]
 }
 

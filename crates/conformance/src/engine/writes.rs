@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use instep_core::query::Query;
 use instep_core::{
-    Applied, Ensured, FieldType, IndexName, Mapping, Readers, Settings, SourceFilter, Stored, Ticket, Write,
+    Applied, Ensured, FieldType, IndexName, Mapping, Reader, Readers, Settings, SourceFilter, Stored, Ticket,
+    Write,
 };
 
 use super::clauses::{exists, prefix, term};
@@ -18,6 +19,7 @@ pub async fn writes(subject: Subject<'_>) {
     }
     let mut failures = Failures::default();
     lifecycle(subject, &mut failures).await;
+    extended(subject, &mut failures).await;
     fencing(subject, &mut failures).await;
     batches(subject, &mut failures).await;
     poison(subject, &mut failures).await;
@@ -40,12 +42,20 @@ async fn lifecycle(subject: Subject<'_>, failures: &mut Failures) {
     failures.check("fewer fields", ensure(&less).await, Some(Ensured::Unchanged));
     let mut more = mapping();
     more.fields.insert("new".into(), FieldType::Long);
-    let extended = if engine.capabilities().extends_in_place {
-        Ensured::Extended
-    } else {
-        Ensured::NeedsNewIndex
-    };
-    failures.check("more fields", ensure(&more).await, Some(extended));
+    failures.check("more fields", ensure(&more).await, Some(Ensured::Extended));
+    failures.check(
+        "the former fields",
+        ensure(&mapping()).await,
+        Some(Ensured::Unchanged),
+    );
+    failures.check("more fields again", ensure(&more).await, Some(Ensured::Unchanged));
+    let mut below = mapping();
+    below.fields.insert("title.below".into(), FieldType::Long);
+    failures.check(
+        "a field below another",
+        ensure(&below).await,
+        Some(Ensured::NeedsNewIndex),
+    );
     let mut other = mapping();
     other.fields.insert("title".into(), FieldType::Long);
     failures.check("another type", ensure(&other).await, Some(Ensured::NeedsNewIndex));
@@ -82,6 +92,46 @@ async fn lifecycle(subject: Subject<'_>, failures: &mut Failures) {
     let refused = engine.ensure(&missing, &mapping(), &unknown).await.is_err();
     failures.check("unknown setting", refused, true);
     engine.drop_index(&missing).await.expect("drop");
+}
+
+/// An index that gets fields keeps its documents, who may read them, their tickets and their order.
+async fn extended(subject: Subject<'_>, failures: &mut Failures) {
+    let index = fresh(subject, "extended").await;
+    let engine = subject.engine;
+    let readers = Readers::of(
+        vec![Reader::Named("ann".into())],
+        vec![Reader::Subject("bo".into())],
+    );
+    let writes = (1..=40).map(|at| {
+        let id = format!("d{at}");
+        let source = format!(r#"{{"title":"fox {at}","n":{at}}}"#);
+        match at % 2 {
+            0 => Write::Put(document(&id, readers.clone(), &source), Ticket(100 + at)),
+            _ => put(&id, &source, 100 + at),
+        }
+    });
+    done(engine, &index, writes.collect()).await;
+    done(engine, &index, vec![Write::Delete(id("d7"), Ticket(200))]).await;
+    let before = contents(subject, &index, 100).await;
+    let mut more = mapping();
+    more.fields.insert("new".into(), FieldType::Long);
+    more.fields.insert("object.inner".into(), FieldType::Keyword);
+    let ensured = engine.ensure(&index, &more, &Settings::new()).await;
+    failures.check("extended", ensured.ok(), Some(Ensured::Extended));
+    let after = contents(subject, &index, 100).await;
+    failures.check("the same documents", after == before, true);
+    let old = applied(engine, &index, vec![put("d8", r#"{"title":"old"}"#, 50)]).await;
+    failures.check("an older ticket", old, vec!["superseded".to_owned()]);
+    done(engine, &index, vec![put("d8", r#"{"title":"fox","new":7}"#, 300)]).await;
+    engine.refresh(&index).await.expect("refresh");
+    let found = async |field: &str| {
+        let request = querying(exists(field));
+        let answer = ask(subject, std::slice::from_ref(&index), request).await;
+        answer.map(|answer| answer.hits.len()).ok()
+    };
+    failures.check("a new field is searched", found("new").await, Some(1));
+    failures.check("a former field is searched", found("n").await, Some(38));
+    engine.drop_index(&index).await.expect("drop");
 }
 
 /// Three writes of one document under tickets 1, 2, 3 in every order, in one call and one call each, the write of
@@ -282,7 +332,7 @@ async fn exact(subject: Subject<'_>, failures: &mut Failures) {
     let index = fresh(subject, "exact").await;
     let readers = [
         Readers::Public,
-        Readers::Only(vec![]),
+        Readers::nobody(),
         Readers::only(vec!["*".into(), "=".into(), "é z".into(), "\u{0}".into()]),
     ];
     let sources = [

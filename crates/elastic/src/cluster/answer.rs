@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::fields::{PUBLIC, READER, READERS};
+use super::fields::READERS;
 use super::read::{Shards, incomplete, parts};
 use super::sort::{self, Key, Sorting};
 use super::{aggregate, fault};
@@ -174,12 +174,8 @@ fn hit(found: Found<'_>, asked: &Asked<'_>, shows_scores: bool) -> Result<Hit> {
 /// Who may read a document, from the column of its readers.
 fn readers(fields: &Map<String, Value>) -> Readers {
     let tokens = fields.get(READERS).and_then(Value::as_array);
-    let tokens: Vec<&str> = tokens.into_iter().flatten().filter_map(Value::as_str).collect();
-    if tokens.contains(&PUBLIC) {
-        return Readers::Public;
-    }
-    let names = tokens.iter().filter_map(|token| token.strip_prefix(READER));
-    Readers::only(names.map(str::to_owned).collect())
+    let tokens = tokens.into_iter().flatten();
+    Readers::of_tokens(tokens.map(|token| token.as_str().unwrap_or_default()))
 }
 
 /// The answer where no index is searched.

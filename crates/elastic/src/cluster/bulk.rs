@@ -8,14 +8,14 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use instep_core::{Applied, Error, Fault, IndexName, Mapping, Readers, Result, Write};
+use instep_core::{Applied, Error, Fault, IndexName, Mapping, Result, Write};
 use serde::Deserialize;
 
 use super::Inner;
 use super::client::Call;
 use super::extra::Plan;
 use super::fault::{self, Told};
-use super::fields::{Known, OWN, PUBLIC, READER, write_alias};
+use super::fields::{Known, OWN, write_alias};
 use crate::write::{object, text};
 
 /// One index of a call.
@@ -330,10 +330,7 @@ fn render(write: &Write, target: &Target, into: &mut String) -> Result<()> {
     into.push_str("\":");
     object(into, |o| {
         o.text("id", document.id.as_str());
-        let readers: Vec<String> = match &document.readers {
-            Readers::Public => vec![PUBLIC.to_owned()],
-            Readers::Only(names) => names.iter().map(|name| format!("{READER}{name}")).collect(),
-        };
+        let readers = document.readers.tokens();
         o.array("readers", &readers, |out, reader| text(out, reader));
         for (path, (values, paths)) in &extra.flattened {
             o.array(&format!("values.{path}"), values, |out, value| text(out, value));
@@ -442,7 +439,7 @@ mod tests {
         let document = Document {
             id: DocId::parse("a\"b").unwrap(),
             language: "en".into(),
-            readers: Readers::only(vec!["ann".into()]),
+            readers: instep_core::Readers::only(vec!["ann".into()]),
             source: source.into(),
         };
         Write::Put(document, Ticket(7))

@@ -10,7 +10,7 @@ use instep_core::source_filter::fits;
 use instep_core::{Error, FieldType, Mapping, Resolved, Result, Visibility};
 use serde_json::{Value, json};
 
-use super::fields::{DATES, ID, PATH_END, PUBLIC, READER, READERS, paths_of, values_of};
+use super::fields::{DATES, ID, PATH_END, READERS, paths_of, values_of};
 
 /// What a query is compiled for.
 pub(crate) struct Compiler<'a> {
@@ -23,12 +23,14 @@ pub(crate) struct Compiler<'a> {
 
 /// Only documents that the caller may see, with the scores they have.
 pub(crate) fn visible(query: Value, visibility: &Visibility) -> Value {
-    let Visibility::Readers(names) = visibility else {
+    let Some((showing, hiding)) = visibility.tokens() else {
         return query;
     };
-    let named = names.iter().map(|name| format!("{READER}{name}"));
-    let tokens: Vec<String> = named.chain([PUBLIC.to_owned()]).collect();
-    json!({"bool": {"must": [query], "filter": [{"terms": {READERS: tokens}}]}})
+    let mut clauses = json!({"must": [query], "filter": [{"terms": {READERS: showing}}]});
+    if !hiding.is_empty() {
+        clauses["must_not"] = json!([{"terms": {READERS: hiding}}]);
+    }
+    json!({"bool": clauses})
 }
 
 fn nothing() -> Value {

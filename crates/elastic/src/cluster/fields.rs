@@ -17,10 +17,6 @@ pub(crate) const ID: &str = "_instep.id";
 pub(crate) const READERS: &str = "_instep.readers";
 /// A field that no index has.
 pub(crate) const NONE: &str = "_instep.none";
-/// The token of [`instep_core::Readers::Public`]; names of readers follow [`READER`], so none can equal it.
-pub(crate) const PUBLIC: &str = "*";
-/// Stands before the name of each reader.
-pub(crate) const READER: char = '=';
 /// Stands between a path and its value in a flattened field.
 pub(crate) const PATH_END: char = '\0';
 

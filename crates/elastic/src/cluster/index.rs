@@ -118,7 +118,7 @@ impl Inner {
             match note.mapping.fields.get(path) {
                 Some(known) if known == kind => {}
                 Some(_) => return Ok(Ensured::NeedsNewIndex),
-                None if is_taken(&note.mapping, path) => return Ok(Ensured::NeedsNewIndex),
+                None if note.mapping.is_taken(path) => return Ok(Ensured::NeedsNewIndex),
                 None => {
                     new.insert(path.clone(), kind.clone());
                 }
@@ -339,14 +339,6 @@ impl Described {
     fn uuid(&self) -> Option<&str> {
         self.settings.get("index.uuid").and_then(Value::as_str)
     }
-}
-
-/// Whether a path cannot be added: it is an object there, or lies below a field.
-fn is_taken(mapping: &Mapping, path: &str) -> bool {
-    mapping.resolve(path).is_some()
-        || path
-            .match_indices('.')
-            .any(|(at, _)| mapping.fields.contains_key(&path[..at]))
 }
 
 /// Settings with their full names, one level deep.

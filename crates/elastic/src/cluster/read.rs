@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::Inner;
 use super::client::Call;
 use super::fault::{self, Told};
-use super::fields::{ID, OWN, PUBLIC, READER};
+use super::fields::{ID, OWN};
 use super::index::check_name;
 
 /// Documents of one request by id.
@@ -67,22 +67,13 @@ pub(crate) fn parts(stored: &str) -> Result<(Readers, Arc<str>)> {
         Some(members) => format!("{{{members}"),
         None => format!("{{{rest}"),
     };
-    let readers = match own.readers.iter().any(|token| token == PUBLIC) {
-        true => Readers::Public,
-        false => Readers::Only(
-            own.readers
-                .iter()
-                .filter_map(|token| token.strip_prefix(READER))
-                .map(str::to_owned)
-                .collect(),
-        ),
-    };
+    let readers = Readers::of_tokens(own.readers.iter().map(String::as_str));
     Ok((readers, source.into()))
 }
 
 /// The same of a document that may be foreign: then nobody may read it, and it is as it lies there.
 fn parts_of_any(stored: &str) -> (Readers, Arc<str>) {
-    parts(stored).unwrap_or_else(|_| (Readers::Only(Vec::new()), stored.into()))
+    parts(stored).unwrap_or_else(|_| (Readers::nobody(), stored.into()))
 }
 
 impl Found<'_> {

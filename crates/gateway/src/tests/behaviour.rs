@@ -31,7 +31,7 @@ async fn rows_come_in_hit_order_one_query_for_each_collection() {
         .map(|(collection, ids, _)| format!("{collection}: {}", ids.join(" ")))
         .collect();
     assert_eq!(asked, ["ad: open shared svensk", "seller: 1 gone a/b,ö ?%"]);
-    let buyer = Visibility::Readers(vec!["buyer-subject".into(), "everyone".into()]);
+    let buyer = Visibility::of(Some("buyer-subject"), &["everyone".to_owned()]);
     assert!(calls.iter().all(|(_, _, visibility)| *visibility == buyer));
 }
 

@@ -394,7 +394,7 @@ async fn callers_see_their_documents() {
         .iter()
         .map(|(_, visibility)| visibility.clone())
         .collect();
-    let buyer = Visibility::Readers(vec!["buyer-subject".into(), "everyone".into()]);
+    let buyer = Visibility::of(Some("buyer-subject"), &["everyone".to_owned()]);
     assert_eq!(
         visibilities,
         [

@@ -91,13 +91,17 @@ impl Home {
 /// The configuration of the Tate's documents: state in this folder, one set on this engine. `more`: further
 /// collections.
 pub(crate) fn configuration(folder: &Path, engine: Engine, home: &Home, more: &str) -> Config {
+    parsed(folder, text(engine, home, more))
+}
+
+/// The text of it.
+pub(crate) fn text(engine: Engine, home: &Home, more: &str) -> String {
     let (name, url) = (engine.name(), home.url());
-    let text = format!(
+    format!(
         "[state]\npath = \"{name}-state\"\n[source.tate]\nurl = \"{url}\"\n{}{more}\n\
          [cluster.measured]\nengine = \"{name}\"\n[set.main]\ncluster = \"measured\"\nactive = true\n",
         tate::COLLECTION
-    );
-    parsed(folder, text)
+    )
 }
 
 /// A configuration of the folder's.

@@ -15,7 +15,9 @@ use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 use serde_json::{Value, json};
 
-use crate::measure::{Engine, Home, block_on, configuration, open};
+use instep::config::Config;
+
+use crate::measure::{Engine, Home, block_on, configuration, open, parsed, text};
 use crate::process::{Peak, cpu_us, threads_us};
 use crate::{tate, world};
 
@@ -62,6 +64,8 @@ pub(crate) enum Part {
     Null,
     /// The same, with two collections more whose reads are recorded.
     Recorded,
+    /// The same with the language from a column, so that where each document lies is written down.
+    Placed,
     /// Writes the documents that ours makes into a file, for `Raw`. Not measured.
     Ready,
     /// Tantivy alone, fed with the documents that are ready.
@@ -71,22 +75,37 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    const ALL: [Part; 8] = [
+    const ALL: [Part; 9] = [
         Part::Tables,
         Part::Json,
         Part::Copy,
         Part::Null,
         Part::Recorded,
+        Part::Placed,
         Part::Ready,
         Part::Raw,
         Part::Embedded,
     ];
 
     /// Those that are measured, in the order of a round.
-    pub(crate) fn measured(home: &Home) -> [Part; 5] {
+    pub(crate) fn measured(home: &Home) -> [Part; 6] {
         match home {
-            Home::Sqlite => [Part::Tables, Part::Json, Part::Null, Part::Raw, Part::Embedded],
-            Home::Postgres(_) => [Part::Copy, Part::Null, Part::Recorded, Part::Raw, Part::Embedded],
+            Home::Sqlite => [
+                Part::Tables,
+                Part::Json,
+                Part::Null,
+                Part::Placed,
+                Part::Raw,
+                Part::Embedded,
+            ],
+            Home::Postgres(_) => [
+                Part::Copy,
+                Part::Null,
+                Part::Recorded,
+                Part::Placed,
+                Part::Raw,
+                Part::Embedded,
+            ],
         }
     }
 
@@ -97,6 +116,7 @@ impl Part {
             Part::Copy => "copy",
             Part::Null => "null",
             Part::Recorded => "recorded",
+            Part::Placed => "placed",
             Part::Ready => "ready",
             Part::Raw => "raw",
             Part::Embedded => "embedded",
@@ -113,14 +133,24 @@ impl Part {
             Part::Tables => read(folder, &TABLES),
             Part::Json => read(folder, &[JSON]),
             Part::Copy => copy(home),
-            Part::Null => block_on(ours(folder, Engine::Null, home, "")),
-            Part::Recorded => block_on(ours(folder, Engine::Null, home, world::MORE_COLLECTIONS)),
+            Part::Null => block_on(ours(configuration(folder, Engine::Null, home, ""))),
+            Part::Recorded => {
+                let config = configuration(folder, Engine::Null, home, world::MORE_COLLECTIONS);
+                block_on(ours(config))
+            }
+            Part::Placed => {
+                let text = text(Engine::Null, home, "").replace("language = \"en\"", LANGUAGES);
+                block_on(ours(parsed(folder, text)))
+            }
             Part::Ready => block_on(ready(folder, home)),
             Part::Raw => raw(folder, home),
-            Part::Embedded => block_on(ours(folder, Engine::Embedded, home, "")),
+            Part::Embedded => block_on(ours(configuration(folder, Engine::Embedded, home, ""))),
         }
     }
 }
+
+/// In place of one language: a column of which nearly every value is none that is known.
+const LANGUAGES: &str = "language = { column = \"classification\", known = [\"en\", \"sv\"] }";
 
 /// What a part cost until its documents were done, and until it had ended.
 struct Cost {
@@ -203,8 +233,7 @@ fn copy(home: &Home) -> Value {
 
 /// The first synchronisation through the library, from an empty state until every document is in the engine. Ending it
 /// (the merges that have begun) counts as CPU, as it does for Tantivy alone.
-async fn ours(folder: &Path, engine: Engine, home: &Home, more: &str) -> Value {
-    let config = configuration(folder, engine, home, more);
+async fn ours(config: Config) -> Value {
     let parts = open(config).await.expect("the parts open");
     let cost = Cost::begin();
     let running = Running::start(&parts).await.expect("the parts start");

@@ -32,6 +32,10 @@ pub(crate) struct Demo {
     /// Keep changing rows, so that one can watch the index follow.
     #[arg(long)]
     live: bool,
+    /// Index into this OpenSearch or Elasticsearch, instead of the embedded engine: http://127.0.0.1:9200. Its indexes are
+    /// called documents-demo-…; those of an earlier demo are removed.
+    #[arg(long, value_name = "URL")]
+    cluster: Option<String>,
     /// Where the demo keeps its files. An earlier demo there is made again.
     #[arg(long, value_name = "FOLDER", default_value = "instep-demo")]
     folder: PathBuf,
@@ -45,6 +49,9 @@ const FILES: [&str; 5] = [
     "market.db-journal",
     "instep.toml",
 ];
+
+/// The index set of a demo in a cluster: nobody else's indexes are called so.
+const SET: &str = "demo";
 
 /// How long between two changes of `--live`.
 const LIVE_PAUSE: Duration = Duration::from_millis(500);
@@ -67,17 +74,27 @@ pub(crate) async fn run(demo: Demo, output: &Output) -> Result<ExitCode> {
 
     let keys = Secrets::random(&connection).map_err(|error| broken(&database, error))?;
     let listen = SocketAddr::from(([127, 0, 0, 1], demo.port));
-    let text = configuration(Setup {
+    let mut text = configuration(Setup {
         source: "sqlite:market.db",
         listen: &listen.to_string(),
         buyer: &keys.buyer,
         dealer: &keys.dealer,
+        seller: &keys.seller,
         staff: &keys.staff,
     });
+    if let Some(url) = &demo.cluster {
+        let url = toml::Value::String(url.clone());
+        text.push_str(&format!(
+            "\n# Where documents live.\n[cluster.main]\nurl = {url}\n\n[set.{SET}]\ncluster = \"main\"\n"
+        ));
+    }
     let file = demo.folder.join("instep.toml");
     std::fs::write(&file, &text).map_err(|error| unwritable(&file, &error))?;
 
     let parts = Parts::open(Config::parse(&file, text, &|_| None)?, Access::Owner).await?;
+    if demo.cluster.is_some() {
+        forget_former(&parts).await?;
+    }
     let listener = serving::listen(&parts.config, listen).await?;
     let live = demo
         .live
@@ -91,6 +108,18 @@ pub(crate) async fn run(demo: Demo, output: &Output) -> Result<ExitCode> {
         live.abort();
     }
     done
+}
+
+/// Removes the indexes of an earlier demo from its cluster: their state is gone, and nobody follows them.
+async fn forget_former(parts: &Parts) -> Result<()> {
+    let engine = &parts.engine_of(&SET.into())?.engine;
+    let ours = format!("documents-{SET}-");
+    for index in engine.indexes().await? {
+        if index.as_str().starts_with(&ours) {
+            engine.drop_index(&index).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes what an earlier demo left; anything else in the folder is refused by name.
@@ -133,6 +162,7 @@ fn clear(folder: &Path) -> Result<()> {
 struct Secrets {
     buyer: String,
     dealer: String,
+    seller: String,
     staff: String,
 }
 
@@ -148,6 +178,7 @@ impl Secrets {
         Ok(Secrets {
             buyer: key("buyer")?,
             dealer: key("dealer")?,
+            seller: key("seller")?,
             staff: key("staff")?,
         })
     }
@@ -188,7 +219,7 @@ fn invite(address: SocketAddr, keys: &Secrets, folder: &Path, began: Instant, ou
         "address": address.to_string(),
         "folder": folder.display().to_string(),
         "seconds": began.elapsed().as_secs_f64(),
-        "keys": { "buyer": keys.buyer, "dealer": keys.dealer, "staff": keys.staff },
+        "keys": { "buyer": keys.buyer, "dealer": keys.dealer, "seller": keys.seller, "staff": keys.staff },
         "try": lines.iter().map(|(_, line)| line).collect::<Vec<_>>(),
     });
     output.result(&text, &answer);

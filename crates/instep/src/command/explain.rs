@@ -211,6 +211,7 @@ fn because_of_rows(collection: &Collection, key: &DocKey, explained: &Explained)
             "row_gone",
             format!("table {} has no row {}", collection.root.name, key.id),
         )],
+        Built::Gone if explained.purged => vec![purged(collection)],
         Built::Gone => vec![unmet_condition(collection)],
     }
 }
@@ -224,6 +225,19 @@ fn unmet_condition(collection: &Collection) -> Reason {
             "the row is there, but does not meet the condition of collection {}: {}",
             collection.name,
             condition.map_or("", |condition| condition.sql())
+        ),
+    )
+}
+
+/// The root row is there, and was soft-deleted long ago.
+fn purged(collection: &Collection) -> Reason {
+    let purge = collection.purge.as_ref().expect("it was purged by it");
+    let days = purge.after.as_secs() / (24 * 60 * 60);
+    Reason::new(
+        "purged",
+        format!(
+            "the row was soft-deleted more than {days} days ago, by its {}",
+            purge.column
         ),
     )
 }

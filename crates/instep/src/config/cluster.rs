@@ -23,6 +23,25 @@ pub struct ClusterUrls {
     pub settings: Settings,
 }
 
+impl ClusterUrls {
+    /// The first of its addresses to which a login would go unencrypted, over a network.
+    pub fn in_the_clear(&self) -> Option<&str> {
+        let leaves = |url: &&String| {
+            let host = url
+                .strip_prefix("http://")
+                .map(|rest| rest.split('/').next().unwrap_or_default());
+            host.is_some_and(|host| {
+                let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+                !matches!(name, "localhost" | "[::1]") && !name.starts_with("127.")
+            })
+        };
+        match self.login {
+            Login::Nobody => None,
+            Login::User(..) | Login::Key(_) => self.urls.iter().find(leaves).map(String::as_str),
+        }
+    }
+}
+
 /// Who we are to a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Login {

@@ -9,7 +9,7 @@ use instep_core::{Expression, Result, Source, SourceName, TableName};
 
 use crate::config::joins::{Meant, meant};
 use crate::config::problem::Problem;
-use crate::config::raw::{At, RawCollection, RawField, RawReaders};
+use crate::config::raw::{At, RawCollection, RawField};
 use crate::config::resolve::Schemas;
 
 /// What an expression is for.
@@ -80,11 +80,7 @@ fn named(raw: &RawCollection) -> Vec<Named<'_>> {
         RawField::Type(_) => None,
         RawField::Table(table) => Some(&**table),
     });
-    let readers = raw.readers.iter().filter_map(|readers| match readers.get_ref() {
-        RawReaders::Column(_) => None,
-        RawReaders::Joined(join) => Some(&**join),
-    });
-    for join in joins.chain(readers) {
+    for join in joins.chain(raw.reader_joins()) {
         if let (Some(table), Some(condition)) = (&join.table, &join.condition) {
             found.push((table, condition, Use::Condition));
         }

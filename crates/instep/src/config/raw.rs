@@ -4,9 +4,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 
 use schemars::JsonSchema;
-use serde::de::value::MapAccessDeserializer;
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
@@ -120,10 +121,21 @@ pub(crate) struct RawCollection {
     /// `{ column = "lang", known = ["en", "sv"], other = "unspecified" }` makes an index for each.
     #[schemars(with = "Option<RawLanguage>")]
     pub(crate) language: Option<At<RawLanguage>>,
-    /// Who may read a document: a column with an array of names (JSON text, where the source has no arrays), or a joined
-    /// table with one name in each row.
+    /// Who may read a document: a column with an array of names (JSON text, where the source has no arrays), a joined table
+    /// with one name in each row, or a rule such as `owner_id = $subject`; or a list of these: whom any of them names.
     #[schemars(with = "Option<RawReaders>")]
     pub(crate) readers: Option<At<RawReaders>>,
+    /// Who may not, whatever `readers` says; written in the same way.
+    #[schemars(with = "Option<RawReaders>")]
+    pub(crate) deny: Option<At<RawReaders>>,
+    /// A document that changes again within so many milliseconds after it was built waits until they are over, and is built
+    /// once for all changes meanwhile. 100 without it; 0 builds at every change.
+    #[schemars(with = "Option<u32>")]
+    pub(crate) debounce_ms: Option<At<u32>>,
+    /// Documents of rows that were soft-deleted so long ago go, although their rows are there:
+    /// `{ column = "deleted_at", after_days = 30 }`.
+    #[schemars(with = "Option<RawPurge>")]
+    pub(crate) purge: Option<At<RawPurge>>,
     /// Everybody may read its documents, without a key too.
     #[schemars(with = "Option<bool>")]
     pub(crate) public: Option<At<bool>>,
@@ -139,14 +151,35 @@ impl RawCollection {
             RawField::Type(_) => None,
             RawField::Table(table) => Some(table),
         });
-        let readers = self.readers.iter().filter_map(|readers| match readers.get_ref() {
-            RawReaders::Column(_) => None,
-            RawReaders::Joined(join) => Some(join),
-        });
-        let joined = joins.chain(readers).flat_map(|join| [&join.table, &join.through]);
+        let joined = joins
+            .map(|join| &**join)
+            .chain(self.reader_joins())
+            .flat_map(|join| [&join.table, &join.through]);
         let names = [&self.root].into_iter().chain(joined.flatten());
         names.map(|name| name.get_ref().as_str()).collect()
     }
+
+    /// The tables joined for the sake of `readers` and `deny`.
+    pub(crate) fn reader_joins(&self) -> impl Iterator<Item = &RawTable> {
+        let readers = self.readers.iter().chain(&self.deny);
+        let each = readers.flat_map(|readers| readers.get_ref().each(readers.span()));
+        each.filter_map(|(readers, _)| match readers {
+            RawReadersFrom::Column(_) => None,
+            RawReadersFrom::Joined(join) => Some(&**join),
+        })
+    }
+}
+
+/// When documents of soft-deleted rows go.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawPurge {
+    /// A column of the root: the moment of the soft delete, NULL for a row that is not deleted.
+    #[schemars(with = "String")]
+    pub(crate) column: At<String>,
+    /// So many days after it.
+    #[schemars(with = "u16")]
+    pub(crate) after_days: At<u16>,
 }
 
 /// The language of a collection's text.
@@ -197,10 +230,55 @@ impl<'de> Deserialize<'de> for RawLanguage {
 #[derive(Debug, JsonSchema)]
 #[schemars(untagged)]
 pub(crate) enum RawReaders {
-    /// A column of the root that holds an array of names.
+    /// In one place.
+    One(RawReadersFrom),
+    /// In several: whom any of them names.
+    Several(#[schemars(with = "Vec<RawReadersFrom>")] Vec<At<RawReadersFrom>>),
+}
+
+impl RawReaders {
+    /// The places where readers are named, each with where it is written; `place` is where all of it is.
+    pub(crate) fn each(&self, place: Range<usize>) -> Vec<(&RawReadersFrom, Range<usize>)> {
+        match self {
+            RawReaders::One(from) => vec![(from, place)],
+            RawReaders::Several(several) => {
+                several.iter().map(|from| (from.get_ref(), from.span())).collect()
+            }
+        }
+    }
+}
+
+/// Where readers are named.
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged)]
+pub(crate) enum RawReadersFrom {
+    /// A column of the root that holds an array of names; or `<column> = $subject`, of one that holds a subject.
     Column(String),
-    /// Joined rows, each with one name in the column `values`.
+    /// Joined rows, each with one name in the column `values`; or `values = "<column> = $subject"`.
     Joined(Box<RawTable>),
+}
+
+impl<'de> Deserialize<'de> for RawReaders {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = RawReaders;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(READERS)
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<RawReaders, E> {
+                Ok(RawReaders::One(RawReadersFrom::Column(text.to_owned())))
+            }
+            fn visit_map<M: serde::de::MapAccess<'de>>(self, map: M) -> Result<RawReaders, M::Error> {
+                let join = RawTable::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(RawReaders::One(RawReadersFrom::Joined(Box::new(join))))
+            }
+            fn visit_seq<S: serde::de::SeqAccess<'de>>(self, several: S) -> Result<RawReaders, S::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(several)).map(RawReaders::Several)
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
 }
 
 /// A field: the name of a type, or a table that says more.
@@ -348,7 +426,7 @@ pub(crate) struct RawSet {
 
 /// Text or a table, so that errors inside the table keep their place and their list of known keys.
 macro_rules! text_or_table {
-    ($name:ident, $text:ident, $table:ident, $expecting:literal) => {
+    ($name:ident, $text:ident, $table:ident, $expecting:expr) => {
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 struct Visitor;
@@ -372,9 +450,8 @@ macro_rules! text_or_table {
 }
 
 text_or_table!(RawField, Type, Table, "the name of a type, or a table");
-text_or_table!(
-    RawReaders,
-    Column,
-    Joined,
-    "the name of a column, or a table that joins one"
-);
+text_or_table!(RawReadersFrom, Column, Joined, READERS);
+
+/// What may stand for readers.
+const READERS: &str =
+    "the name of a column, a rule such as \"owner_id = $subject\", or a table that joins one";

@@ -2,17 +2,18 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::time::Duration;
 
 use instep_core::collection::{Content, Field};
 use instep_core::{
-    Collection, ColumnKind, Expression, FieldType, Language, Languages, NodeId, ReadersRule, SourceName,
-    Spoken, TableSchema,
+    Collection, ColumnKind, Expression, FieldType, Language, Languages, NodeId, Purge, ReadersFrom,
+    ReadersRule, SourceName, Spoken, TableSchema,
 };
 
 use crate::config::joins::{Rows, Tree};
 use crate::config::kind;
 use crate::config::problem::Problem;
-use crate::config::raw::{At, RawCollection, RawField, RawLanguage, RawReaders, RawTable};
+use crate::config::raw::{At, RawCollection, RawField, RawLanguage, RawReaders, RawReadersFrom, RawTable};
 
 /// The tables of each source.
 pub type Schemas = HashMap<SourceName, Vec<TableSchema>>;
@@ -73,6 +74,13 @@ pub(crate) fn collection(
             format!("collection `{}` has no fields", name.get_ref()),
         ));
     }
+    if let Err(problem) = within_limits(name, &shape.fields) {
+        problems.push(problem);
+    }
+    let purge = purge(raw, shape.tree.table(0)).unwrap_or_else(|problem| {
+        problems.push(problem);
+        None
+    });
     let readers = readers(name, raw, &mut shape.tree).unwrap_or_else(|problem| {
         problems.push(problem);
         ReadersRule::Public
@@ -89,7 +97,74 @@ pub(crate) fn collection(
         fields: shape.fields,
         language,
         readers,
+        debounce: Duration::from_millis(
+            raw.debounce_ms
+                .as_ref()
+                .map_or(DEBOUNCE_MS, |ms| (*ms.get_ref()).into()),
+        ),
+        purge,
     })
+}
+
+/// How soon after a build a document may be built again, where nothing is said.
+const DEBOUNCE_MS: u64 = 100;
+/// Fields of a collection, at most: what Elasticsearch takes, too, unless it is told otherwise.
+const MOST_FIELDS: usize = 1_000;
+/// Objects inside each other, at most; the same.
+const DEEPEST: usize = 20;
+
+fn within_limits(name: &At<String>, fields: &[Field]) -> Result<(), Problem> {
+    let (count, depth) = extent(fields);
+    let said =
+        |what: String| Problem::new(name.span(), format!("collection `{}` has {what}", name.get_ref()));
+    if count > MOST_FIELDS {
+        return Err(said(format!("{count} fields; at most {MOST_FIELDS} are indexed"))
+            .help("a JSON column of type \"flattened\" holds up to 10,000 values in one field"));
+    }
+    if depth > DEEPEST {
+        return Err(said(format!(
+            "objects of {depth} levels; at most {DEEPEST} are indexed"
+        ))
+        .help("bring columns of far tables up with `values`, or make a collection of its own"));
+    }
+    Ok(())
+}
+
+/// How many leaves there are, and in how many objects the deepest of them lies, itself counted.
+fn extent(fields: &[Field]) -> (usize, usize) {
+    fields.iter().fold((0, 0), |(count, depth), field| {
+        let (more, below) = match &field.content {
+            Content::Column { .. } | Content::Values { .. } => (1, 0),
+            Content::Json { fields, .. } | Content::Joined { fields, .. } => extent(fields),
+        };
+        (count + more, depth.max(below + 1))
+    })
+}
+
+fn purge(raw: &RawCollection, root: &TableSchema) -> Result<Option<Purge>, Problem> {
+    let Some(raw) = raw.purge.as_ref().map(At::get_ref) else {
+        return Ok(None);
+    };
+    let column = existing(root, raw.column.get_ref(), raw.column.span())?;
+    let kind = root.column(&column).map(|column| column.kind);
+    match kind {
+        Some(ColumnKind::Date | ColumnKind::Text | ColumnKind::Keyword | ColumnKind::Any) | None => {}
+        Some(
+            ColumnKind::Boolean
+            | ColumnKind::Integer
+            | ColumnKind::Double
+            | ColumnKind::Decimal
+            | ColumnKind::Json
+            | ColumnKind::Array
+            | ColumnKind::Bytes,
+        ) => {
+            let message = format!("column `{column}` does not hold the moment of a soft delete");
+            return Err(Problem::new(raw.column.span(), message)
+                .help("name a timestamp or date that is NULL as long as the row is not deleted"));
+        }
+    }
+    let after = Duration::from_secs(u64::from(*raw.after_days.get_ref()) * 24 * 60 * 60);
+    Ok(Some(Purge { column, after }))
 }
 
 fn source(name: &At<String>, raw: &RawCollection, sources: &[SourceName]) -> Result<SourceName, Problem> {
@@ -152,6 +227,11 @@ fn language(raw: &RawCollection, root: &TableSchema) -> Result<Languages, Proble
 
 fn readers(name: &At<String>, raw: &RawCollection, tree: &mut Tree<'_>) -> Result<ReadersRule, Problem> {
     let public = raw.public.as_ref().is_some_and(|public| *public.get_ref());
+    if let (Some(deny), None) = (&raw.deny, &raw.readers) {
+        // Of what is public somebody who is denied would leave the key away.
+        return Err(Problem::new(deny.span(), "`deny` without `readers`")
+            .help("say who may read it: what everybody may read without a key is hidden from nobody"));
+    }
     match (&raw.readers, public) {
         (Some(readers), true) => Err(Problem::new(readers.span(), "both `readers` and `public = true`")
             .help("a collection is public, or has readers")),
@@ -161,19 +241,53 @@ fn readers(name: &At<String>, raw: &RawCollection, tree: &mut Tree<'_>) -> Resul
             format!("collection `{}` does not say who reads it", name.get_ref()),
         )
         .help("add readers = \"<column>\", or public = true")),
-        (Some(readers), false) => match readers.get_ref() {
-            RawReaders::Column(name) => {
-                let table = tree.table(0);
-                let column = existing(table, name, readers.span())?;
-                holds_names(table, &column, readers.span())?;
-                Ok(ReadersRule::Column(column))
-            }
-            RawReaders::Joined(join) => joined_readers(join, readers.span(), tree),
-        },
+        (Some(readers), false) => Ok(ReadersRule::Rows {
+            allow: readers_from(readers, tree)?,
+            deny: raw
+                .deny
+                .as_ref()
+                .map_or(Ok(Vec::new()), |deny| readers_from(deny, tree))?,
+        }),
     }
 }
 
-fn joined_readers(join: &RawTable, place: Range<usize>, tree: &mut Tree<'_>) -> Result<ReadersRule, Problem> {
+fn readers_from(readers: &At<RawReaders>, tree: &mut Tree<'_>) -> Result<Vec<ReadersFrom>, Problem> {
+    let each = readers.get_ref().each(readers.span());
+    if each.is_empty() {
+        return Err(Problem::new(readers.span(), "an empty list of readers")
+            .help("name a column, a rule or a joined table; or leave it out"));
+    }
+    let from = |(from, place): (&RawReadersFrom, Range<usize>)| match from {
+        RawReadersFrom::Column(text) => {
+            let table = tree.table(0);
+            match subject_rule(text) {
+                Some(column) => {
+                    let column = existing(table, column, place.clone())?;
+                    holds_subject(table, &column, place)?;
+                    Ok(ReadersFrom::Subject(column))
+                }
+                None => {
+                    let column = existing(table, text, place.clone())?;
+                    holds_names(table, &column, place)?;
+                    Ok(ReadersFrom::Array(column))
+                }
+            }
+        }
+        RawReadersFrom::Joined(join) => joined_readers(join, place, tree),
+    };
+    each.into_iter().map(from).collect()
+}
+
+/// The column of a rule `<column> = $subject`.
+fn subject_rule(text: &str) -> Option<&str> {
+    let (left, right) = text.split_once('=')?;
+    match (left.trim(), right.trim()) {
+        ("$subject", column) | (column, "$subject") => Some(column),
+        _ => None,
+    }
+}
+
+fn joined_readers(join: &RawTable, place: Range<usize>, tree: &mut Tree<'_>) -> Result<ReadersFrom, Problem> {
     let help = "write { table = \"…\", values = \"<column>\" }";
     let (Some(_), Some(values)) = (&join.table, &join.values) else {
         return Err(Problem::new(place, "readers that join nothing").help(help));
@@ -195,8 +309,18 @@ fn joined_readers(join: &RawTable, place: Range<usize>, tree: &mut Tree<'_>) -> 
         "readers take table, as, on, through, many, where and values",
     )?;
     let (node, _) = tree.join(0, "readers", place, join, Rows::Any)?;
-    let column = existing(tree.table(node), values.get_ref(), values.span())?;
-    Ok(ReadersRule::Joined { node, column })
+    let rule = subject_rule(values.get_ref());
+    let table = tree.table(node);
+    let column = existing(table, rule.unwrap_or(values.get_ref()), values.span())?;
+    if rule.is_some() {
+        holds_subject(table, &column, values.span())?;
+    }
+    let subject = rule.is_some();
+    Ok(ReadersFrom::Joined {
+        node,
+        column,
+        subject,
+    })
 }
 
 /// Refuses the first of these options that is given.
@@ -226,7 +350,32 @@ fn holds_names(table: &TableSchema, name: &str, place: Range<usize>) -> Result<(
         | ColumnKind::Date
         | ColumnKind::Bytes => {
             let message = format!("column `{name}` ({}) cannot hold readers", column.declared);
-            Err(Problem::new(place, message).help("readers are a JSON array of names, or a joined table"))
+            Err(Problem::new(place, message).help(
+                "readers are a JSON array of names, a joined table, or a rule: \"<column> = $subject\"",
+            ))
+        }
+    }
+}
+
+/// Refuses a column whose values are no subjects.
+fn holds_subject(table: &TableSchema, name: &str, place: Range<usize>) -> Result<(), Problem> {
+    let Some(column) = table.column(name) else {
+        return Ok(());
+    };
+    match column.kind {
+        ColumnKind::Text
+        | ColumnKind::Keyword
+        | ColumnKind::Integer
+        | ColumnKind::Decimal
+        | ColumnKind::Any => Ok(()),
+        ColumnKind::Boolean
+        | ColumnKind::Double
+        | ColumnKind::Date
+        | ColumnKind::Json
+        | ColumnKind::Array
+        | ColumnKind::Bytes => {
+            let message = format!("column `{name}` ({}) cannot hold a subject", column.declared);
+            Err(Problem::new(place, message).help("a subject is a text or a number, as keys name it"))
         }
     }
 }

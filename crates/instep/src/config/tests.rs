@@ -7,10 +7,12 @@ mod valid;
 use std::path::Path;
 
 use instep_core::{
-    Column, ColumnKind, Content, Field, FieldType, ForeignKey, Languages, OrderBy, ReadersRule, TableSchema,
+    Column, ColumnKind, Content, Field, FieldType, ForeignKey, Languages, OrderBy, ReadersFrom, ReadersRule,
+    TableSchema,
 };
 
 use super::*;
+
 use valid::column;
 
 fn table(name: &str, key: &[&str], columns: &[(&str, ColumnKind, &str)]) -> TableSchema {
@@ -189,7 +191,7 @@ fn keys_that_do_not_exist_are_named_with_those_that_do() {
         ),
         (
             "[collection.b]\nroot = \"tag\"\nwhen = \"id > 1\"\nfields.name = \"text\"",
-            "9:1: unknown key `when`\n    there are: fields, language, public, readers, root, source, where",
+            "9:1: unknown key `when`\n    there are: debounce_ms, deny, fields, language, public, purge, readers, root, source, where",
         ),
         (
             "[collection.b]\nroot = \"tag\"\nfields.name = { typ = \"text\" }",
@@ -553,7 +555,7 @@ fn who_reads_a_collection() {
         ),
         (
             "readers = \"seller_id\"",
-            "5:11: column `seller_id` (INTEGER) cannot hold readers\n    readers are a JSON array of names, or a joined table",
+            "5:11: column `seller_id` (INTEGER) cannot hold readers\n    readers are a JSON array of names, a joined table, or a rule: \"<column> = $subject\"",
         ),
         (
             "readers = { table = \"reader\" }",
@@ -576,10 +578,33 @@ fn who_reads_a_collection() {
         check(&with(readers), &format!("instep.toml:{expected}"));
     }
     let rule = |readers: &str| resolve(&with(readers)).unwrap().remove(0);
+    let allowing = |from: ReadersFrom| ReadersRule::Rows {
+        allow: vec![from],
+        deny: vec![],
+    };
     assert_eq!(rule("public = true").readers, ReadersRule::Public);
+    for text in ["seller_id = $subject", "$subject=seller_id"] {
+        let expected = allowing(ReadersFrom::Subject("seller_id".into()));
+        assert_eq!(rule(&format!("readers = \"{text}\"")).readers, expected);
+    }
+    let several = "readers = [\"acl\", \"seller_id = $subject\"]\ndeny = { table = \"reader\", values = \"who = $subject\" }";
+    assert_eq!(
+        rule(several).readers,
+        ReadersRule::Rows {
+            allow: vec![
+                ReadersFrom::Array("acl".into()),
+                ReadersFrom::Subject("seller_id".into())
+            ],
+            deny: vec![ReadersFrom::Joined {
+                node: 1,
+                column: "who".into(),
+                subject: true
+            }],
+        }
+    );
     assert_eq!(
         rule("readers = \"acl\"").readers,
-        ReadersRule::Column("acl".into())
+        allowing(ReadersFrom::Array("acl".into()))
     );
     for (readers, column, on) in [
         (
@@ -596,10 +621,11 @@ fn who_reads_a_collection() {
         let collection = rule(&format!("readers = {readers}"));
         assert_eq!(
             collection.readers,
-            ReadersRule::Joined {
+            allowing(ReadersFrom::Joined {
                 node: 1,
-                column: column.into()
-            }
+                column: column.into(),
+                subject: false,
+            })
         );
         assert_eq!(collection.nodes[1].on, [(on.0.to_owned(), on.1.to_owned())]);
     }
@@ -757,6 +783,20 @@ fn clusters_say_what_they_are() {
         for text in [config.print(), format!("{:?}", config.clusters)] {
             assert!(!text.contains("hunter2") && !text.contains("a2V5"), "{text}");
         }
+    }
+    for (url, in_the_clear) in [
+        ("https://a:9200", false),
+        ("http://127.0.0.1:9200", false),
+        ("http://localhost", false),
+        ("http://[::1]:9200", false),
+        ("http://a.example:9200", true),
+    ] {
+        let cluster = format!("[cluster.main]\nurl = \"{url}\"\nuser = \"u\"\npassword = \"${{KEY}}\"\n");
+        let config = load(&cluster).unwrap();
+        let EngineConfig::Cluster(urls) = &config.clusters[0].engine else {
+            panic!("{cluster}")
+        };
+        assert_eq!(urls.in_the_clear().is_some(), in_the_clear, "{url}");
     }
     let bad = [
         ("", "says not what it is"),

@@ -6,9 +6,10 @@ pub(crate) struct Setup<'a> {
     /// The address of the source, as a configuration names it.
     pub(crate) source: &'a str,
     pub(crate) listen: &'a str,
-    /// The secrets of the three keys, or where to read them.
+    /// The secrets of the keys, or where to read them.
     pub(crate) buyer: &'a str,
     pub(crate) dealer: &'a str,
+    pub(crate) seller: &'a str,
     pub(crate) staff: &'a str,
 }
 
@@ -19,6 +20,7 @@ pub(crate) fn configuration(setup: Setup<'_>) -> String {
         ("listen", setup.listen),
         ("buyer", setup.buyer),
         ("dealer", setup.dealer),
+        ("seller", setup.seller),
         ("staff", setup.staff),
     ];
     let mut out = String::with_capacity(4_096);
@@ -64,6 +66,7 @@ mod tests {
             listen: "127.0.0.1:0",
             buyer: "b",
             dealer: "d",
+            seller: "x",
             staff: "s",
         })
         .parse()
@@ -78,7 +81,7 @@ mod tests {
             Some(r#"sqlite:C:\cars "of" the day@home.sqlite"#)
         );
         assert_eq!(config["server"]["listen"].as_str(), Some("127.0.0.1:0"));
-        for (name, secret) in [("buyer", "b"), ("dealer", "d"), ("staff", "s")] {
+        for (name, secret) in [("buyer", "b"), ("dealer", "d"), ("seller", "x"), ("staff", "s")] {
             assert_eq!(config["key"][name]["secret"].as_str(), Some(secret));
         }
     }
@@ -94,6 +97,7 @@ mod tests {
             listen: "127.0.0.1:0",
             buyer: "buyer-0123456789",
             dealer: "dealer-0123456789",
+            seller: "seller-0123456789",
             staff: "staff-0123456789",
         });
         let config = Config::parse(Path::new("instep.toml"), text, &|_| None).unwrap();
@@ -112,6 +116,7 @@ mod tests {
             ("price", "decimal"),
             ("published", "date"),
             ("car.km", "long"),
+            ("car.power_hp", "integer"),
             ("car.model.manufacturer.name", "text"),
             ("seller.city", "text"),
             ("tags", "keyword"),

@@ -57,3 +57,10 @@ CREATE TABLE ad_tag (
     tag_id INTEGER NOT NULL REFERENCES tag (id),
     PRIMARY KEY (ad_id, tag_id)
 ) WITHOUT ROWID;
+
+-- Whom a seller does not want to deal with, by the subject of the caller's key.
+CREATE TABLE block (
+    id        INTEGER PRIMARY KEY,
+    seller_id INTEGER NOT NULL REFERENCES seller (id),
+    who       TEXT NOT NULL
+);

@@ -275,7 +275,7 @@ mod tests {
         let (hydrator, tables) = hydrator("public = true", folder.path()).await;
         tables.lock().unwrap().clear();
         let ids = ["2", "9", "1", "nonsense", "2", "3"];
-        let rows = read(&hydrator, &ids, Visibility::Readers(vec![])).await;
+        let rows = read(&hydrator, &ids, Visibility::of(None, &[])).await;
         let one = r#"{"id":1,"title":"One","_joins":{"owner":{"name":"ann"},"note":[{"body":"a","_joins":{"author":null}},{"body":"b","_joins":{"author":{"name":"bob"}}}],"item_label":[{"_joins":{"label":{"name":"red"}}},{"_joins":{"label":{"name":"new"}}}]}}"#;
         let two = r#"{"id":2,"title":"Two","_joins":{"owner":null,"note":[{"body":"c","_joins":{"author":{"name":"ann"}}}],"item_label":[]}}"#;
         let three = r#"{"id":3,"title":"Three","_joins":{"owner":{"name":"bob"},"note":[],"item_label":[{"_joins":{"label":{"name":"red"}}}]}}"#;
@@ -304,12 +304,7 @@ mod tests {
             (joined, "eve", [false, false, false]),
         ] {
             let (hydrator, _) = hydrator(rule, folder.path()).await;
-            let rows = read(
-                &hydrator,
-                &["1", "2", "3"],
-                Visibility::Readers(vec![caller.to_owned()]),
-            )
-            .await;
+            let rows = read(&hydrator, &["1", "2", "3"], Visibility::of(Some(caller), &[])).await;
             let found: Vec<bool> = rows.iter().map(Option::is_some).collect();
             assert_eq!(found, seen, "{rule} for {caller}");
             let all = read(&hydrator, &["1", "2", "3"], Visibility::Everything).await;

@@ -335,6 +335,9 @@ impl Query {
                 ran => ran,
             }
             .map_err(|error| failed(error, "reading rows"))?;
+            if out.is_too_much() {
+                return Err(Rows::too_much());
+            }
         }
         Ok(out)
     }
@@ -381,7 +384,9 @@ impl Query {
         let after = self.page.iter().flat_map(|page| &page.bound);
         bind(&mut statement, chunk.iter().chain(fill).chain(after))?;
         let mut rows = statement.raw_query();
-        while let Some(row) = rows.next()? {
+        while !out.is_too_much()
+            && let Some(row) = rows.next()?
+        {
             for (at, (kind, asked)) in self.kinds.iter().zip(asked.iter_mut()).enumerate() {
                 let value = value::read(row.get_ref(at)?, *kind);
                 out.push(match asked {

@@ -10,7 +10,7 @@ use instep_core::{
     Rows, Snapshot, SourceName, TableName, Touch, Value,
 };
 
-use super::{Assembler, away, by_key, keys};
+use super::{Assembler, away, by_key, is_purged, keys, roots};
 use crate::load::Loaded;
 use crate::plan::Plan;
 use crate::route::{Found, Frontier};
@@ -21,6 +21,8 @@ const COUNTED: usize = 100_000;
 /// A document as it would be built now, and what it would be built from.
 #[derive(Debug)]
 pub struct Explained {
+    /// Its row is there, and was soft-deleted so long ago that it makes no document.
+    pub purged: bool,
     /// What becomes of it.
     pub built: Built,
     /// The rows, the root's first, then join by join in the order of the definition.
@@ -92,10 +94,15 @@ impl Assembler {
             .flat_map(|(node, _)| rows_of(plan, &loaded, node))
             .collect();
         let fetches = snapshot.fetches;
+        let now_ms = self.clock.now_ms();
+        let purged = roots(plan, &loaded)
+            .get(id)
+            .is_some_and(|at| is_purged(plan, &loaded, *at, now_ms));
         // By the builder itself, so that this cannot say anything else.
         let mut built = self.build(collection, std::slice::from_ref(id)).await?;
         Ok(Explained {
             built: built.pop().unwrap_or(Built::Gone),
+            purged,
             rows,
             fetches,
         })

@@ -48,7 +48,7 @@ impl Assembler {
             let readers = render::readers(plan, &loaded, at);
             Some(RootTree {
                 tree: tree(plan, &loaded, 0, at),
-                readers: readers.unwrap_or_else(|_| Readers::Only(Vec::new())),
+                readers: readers.unwrap_or_else(|_| Readers::nobody()),
             })
         };
         Ok(ids.iter().map(tree).collect())

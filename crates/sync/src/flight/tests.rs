@@ -54,7 +54,7 @@ fn ids(batch: Option<(CollectionName, Vec<Job>)>) -> Vec<String> {
 }
 
 fn next(flight: &mut Flight, lane: Lane) -> Vec<String> {
-    ids(flight.next_batch(lane, 10, |_| false))
+    ids(flight.next_batch(lane, 10, Instant::now(), |_| false, |_| Duration::ZERO))
 }
 
 #[test]
@@ -78,6 +78,39 @@ fn a_document_touched_in_flight_waits_and_is_built_again() {
     );
     assert!(flight.settlement(vec![]).is_none());
     assert_eq!((flight.len(), flight.held()), (0, 0));
+}
+
+/// The first change never waits; those that follow fold until the debounce is over. Scans do not rest.
+#[test]
+fn a_document_rests_between_builds() {
+    let began = Instant::now();
+    let mut flight = flight();
+    let at = |flight: &mut Flight, lane: Lane, ms: u64| {
+        let now = began + Duration::from_millis(ms);
+        flight.wake(now);
+        ids(flight.next_batch(lane, 10, now, |_| false, |_| Duration::from_millis(100)))
+    };
+    flight.arrive(vec![entry(1, 2)]);
+    assert_eq!(at(&mut flight, Lane::Live, 0), ["2"]);
+    flight.arrive(vec![entry(2, 2)]);
+    flight.land(job(2), Landing::Fine(Outcome::Indexed));
+    assert_eq!(at(&mut flight, Lane::Live, 10), [""; 0]);
+    assert_eq!(flight.next_delayed(), Some(began + Duration::from_millis(100)));
+    flight.arrive(vec![entry(3, 2), entry(4, 4)]);
+    assert_eq!(
+        at(&mut flight, Lane::Live, 50),
+        ["4"],
+        "another document does not wait"
+    );
+    assert_eq!(at(&mut flight, Lane::Live, 100), ["2"]);
+    flight.land(job(2), Landing::Fine(Outcome::Indexed));
+    flight.land(job(4), Landing::Fine(Outcome::Indexed));
+    assert_eq!(flight.settlement(vec![]).unwrap().position, Seq(4));
+    flight.chunk(vec![key(2)], Request::Source);
+    assert_eq!(at(&mut flight, Lane::Second, 110), ["2"]);
+    flight.land(job(2), Landing::Fine(Outcome::Indexed));
+    flight.arrive(vec![entry(5, 2)]);
+    assert_eq!(at(&mut flight, Lane::Live, 300), ["2"], "at rest for long");
 }
 
 #[test]
@@ -152,15 +185,27 @@ fn a_scan_that_fails_after_a_held_success_is_not_healed_by_it() {
 fn collections_take_turns_and_closed_ones_wait() {
     let mut flight = flight();
     flight.arrive((1..=6).map(|id| entry(id.into(), id)).collect());
-    let first = ids(flight.next_batch(Lane::Live, 2, |_| false));
-    let second = ids(flight.next_batch(Lane::Live, 2, |_| false));
+    let first = ids(flight.next_batch(Lane::Live, 2, Instant::now(), |_| false, |_| Duration::ZERO));
+    let second = ids(flight.next_batch(Lane::Live, 2, Instant::now(), |_| false, |_| Duration::ZERO));
     assert_eq!([first, second], [["1", "3"], ["2", "4"]]);
     assert_eq!(
-        ids(flight.next_batch(Lane::Live, 2, |name| name.as_str() == "ad")),
+        ids(flight.next_batch(
+            Lane::Live,
+            2,
+            Instant::now(),
+            |name| name.as_str() == "ad",
+            |_| Duration::ZERO
+        )),
         ["6"]
     );
     assert_eq!(
-        ids(flight.next_batch(Lane::Live, 2, |name| name.as_str() == "ad")),
+        ids(flight.next_batch(
+            Lane::Live,
+            2,
+            Instant::now(),
+            |name| name.as_str() == "ad",
+            |_| Duration::ZERO
+        )),
         [""; 0]
     );
     assert_eq!(flight.waiting(Lane::Live), 1);
@@ -260,7 +305,9 @@ impl Model {
             }
             Step::Start(live, n) => {
                 let lane = if live { Lane::Live } else { Lane::Second };
-                let Some((collection, jobs)) = flight.next_batch(lane, n, |_| false) else {
+                let Some((collection, jobs)) =
+                    flight.next_batch(lane, n, Instant::now(), |_| false, |_| Duration::ZERO)
+                else {
                     return;
                 };
                 for job in jobs {
@@ -481,7 +528,9 @@ fn builds_are_told_but_for_what_a_scan_wrote_in_order() {
     flight.chunk(vec![key(3), key(5), key(7)], Request::Source);
     flight.retry(key(9));
     let mut told = |lane: Lane, landing: fn(u8) -> Landing| {
-        let (_, jobs) = flight.next_batch(lane, 10, |_| false).unwrap();
+        let (_, jobs) = flight
+            .next_batch(lane, 10, Instant::now(), |_| false, |_| Duration::ZERO)
+            .unwrap();
         for (at, job) in (0..).zip(jobs) {
             let landing = landing(at);
             flight.note(&job, Ticket(8), &landing);

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use instep_core::{
     Builder, Built, Collection, Column, ColumnKind, Condition, Content, DocId, Document, Field, FieldType,
-    Key, Language, Languages, Node, NodeId, OrderBy, ReadersRule, SourceName, TableSchema, Value,
+    Key, Language, Languages, Node, NodeId, OrderBy, ReadersFrom, ReadersRule, SourceName, TableSchema,
+    Value,
 };
 use instep_sync::Assembler;
 
@@ -69,6 +70,8 @@ impl Definition {
                 fields: Vec::new(),
                 language: Languages::Fixed(Language::unspecified()),
                 readers: ReadersRule::Public,
+                debounce: std::time::Duration::ZERO,
+                purge: None,
             },
         };
         definition.node(None, root, &[], false);
@@ -117,8 +120,8 @@ impl Definition {
         self.collection.nodes[node].condition = Some(Condition::parse(column).unwrap());
     }
 
-    pub(crate) fn readers(&mut self, rule: ReadersRule) {
-        self.collection.readers = rule;
+    pub(crate) fn readers(&mut self, allow: Vec<ReadersFrom>, deny: Vec<ReadersFrom>) {
+        self.collection.readers = ReadersRule::Rows { allow, deny };
     }
 
     pub(crate) fn fields(mut self, fields: Vec<Field>) -> Collection {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use instep_core::{Built, Collection, Content, FieldType, Readers, ReadersRule, TableSchema, Value};
+use instep_core::{Built, Collection, Content, FieldType, Readers, ReadersFrom, TableSchema, Value};
 
 use super::definition::{
     Definition, assembler, built, column, database, document, field, id, object, objects, row, table, value,
@@ -457,7 +457,7 @@ fn readers_in_every_form() {
         table("t", 1, &["id", "acl:json"]),
         table("reader", 1, &["id", "t", "who:any"]),
     ];
-    let only = |names: &[&str]| Readers::Only(names.iter().map(|name| (*name).to_owned()).collect());
+    let only = |names: &[&str]| Readers::only(names.iter().map(|name| (*name).to_owned()).collect());
     let listed = [
         (Value::Null, only(&[])),
         (json("null"), only(&[])),
@@ -470,7 +470,7 @@ fn readers_in_every_form() {
     ];
     for (acl, expected) in listed {
         let mut definition = Definition::new(&tables, "t");
-        definition.readers(ReadersRule::Column("acl".to_owned()));
+        definition.readers(vec![ReadersFrom::Array("acl".to_owned())], vec![]);
         let memory = database(&tables, &[("t", row![1, acl])]);
         let document = document(&assembler(&memory, vec![definition.fields(vec![])]), 1);
         assert_eq!(document.readers, expected);
@@ -478,7 +478,15 @@ fn readers_in_every_form() {
     let mut definition = Definition::new(&tables, "t");
     let node = definition.many(0, "reader", &[("id", "t")]);
     let column = "who".to_owned();
-    definition.readers(ReadersRule::Joined { node, column });
+    let subject = false;
+    definition.readers(
+        vec![ReadersFrom::Joined {
+            node,
+            column,
+            subject,
+        }],
+        vec![],
+    );
     let rows = [
         ("t", row![1, ()]),
         ("t", row![2, ()]),

@@ -1,7 +1,7 @@
 //! Every kind of value in every type of field: its form, or a refusal that names the field and the kind and never the
 //! value.
 
-use instep_core::{Built, Collection, Content, Fault, FieldType, ReadersRule, Value};
+use instep_core::{Built, Collection, Content, Fault, FieldType, ReadersFrom, Value};
 
 use super::definition::{
     Definition, assembler, built, column, database, document, field, id, object, row, table,
@@ -334,7 +334,7 @@ fn readers_that_are_none_are_refused() {
     ];
     for value in values {
         let mut definition = Definition::new(&tables, "t");
-        definition.readers(ReadersRule::Column("f".to_owned()));
+        definition.readers(vec![], vec![ReadersFrom::Array("f".to_owned())]);
         let message = refusal(definition.fields(vec![]), value.clone());
         assert!(message.contains("`readers`"), "{message}");
         assert!(

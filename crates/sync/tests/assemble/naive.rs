@@ -6,7 +6,9 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use instep_core::{Collection, Content, DocId, Field, NodeId, OrderBy, Readers, ReadersRule, Value};
+use instep_core::{
+    Collection, Content, DocId, Field, NodeId, OrderBy, Reader, Readers, ReadersFrom, ReadersRule, Value,
+};
 
 use super::memory::{Table, Tables};
 
@@ -138,24 +140,39 @@ impl<'a> Naive<'a> {
     fn readers(&self, row: &Row) -> Readers {
         match &self.collection.readers {
             ReadersRule::Public => Readers::Public,
-            ReadersRule::Column(column) => match self.value(0, row, column) {
-                Value::Null => Readers::only(Vec::new()),
+            ReadersRule::Rows { allow, deny } => {
+                let named =
+                    |from: &[ReadersFrom]| from.iter().flat_map(|from| self.named(row, from)).collect();
+                Readers::of(named(allow), named(deny))
+            }
+        }
+    }
+
+    fn named(&self, row: &Row, from: &ReadersFrom) -> Vec<Reader> {
+        match from {
+            ReadersFrom::Array(column) => match self.value(0, row, column) {
+                Value::Null => Vec::new(),
                 Value::Text(list) => {
                     let inside = list.trim_start_matches('[').trim_end_matches(']');
                     let names = inside.split(',').map(|name| name.trim_matches('"').to_owned());
-                    Readers::only(names.collect())
+                    names.map(Reader::Named).collect()
                 }
                 other => panic!("no readers: {other:?}"),
             },
-            ReadersRule::Joined { node, column } => {
+            ReadersFrom::Subject(column) => match self.value(0, row, column) {
+                Value::Null => Vec::new(),
+                value => vec![Reader::Subject(value.to_string())],
+            },
+            ReadersFrom::Joined {
+                node,
+                column,
+                subject,
+            } => {
                 let rows = self.rows(0, row, *node);
                 let values = rows.iter().map(|row| self.value(*node, row, column));
-                Readers::only(
-                    values
-                        .filter(|value| !value.is_null())
-                        .map(Value::to_string)
-                        .collect(),
-                )
+                let texts = values.filter(|value| !value.is_null()).map(Value::to_string);
+                let reader = if *subject { Reader::Subject } else { Reader::Named };
+                texts.map(reader).collect()
             }
         }
     }

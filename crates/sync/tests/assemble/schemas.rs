@@ -1,6 +1,6 @@
 //! Random tables, join trees, rows and transactions. Few values, so that joins find rows and rows collide.
 
-use instep_core::{Collection, Field, FieldType, NodeId, ReadersRule, TableSchema, Value};
+use instep_core::{Collection, Field, FieldType, NodeId, ReadersFrom, TableSchema, Value};
 
 use super::definition::{Definition, column, object, objects, table, value, values};
 use super::dice::Dice;
@@ -37,15 +37,27 @@ pub(super) fn collection(name: &str, tables: &[TableSchema], dice: &mut Dice<'_>
         definition.condition(0, "o");
     }
     let fields = grow(&mut definition, tables, 0, 0, dice);
-    match dice.below(3) {
-        0 => {}
-        1 => definition.readers(ReadersRule::Column("r".to_owned())),
-        _ => {
-            let node = join(&mut definition, tables, 0, true, dice);
-            let column = "d".to_owned();
-            definition.readers(ReadersRule::Joined { node, column });
-        }
+    if dice.once_in(3) {
+        return definition.fields(fields);
     }
+    let mut places = Vec::new();
+    for _ in 0..1 + dice.below(3) {
+        places.push(match dice.below(4) {
+            0 => ReadersFrom::Array("r".to_owned()),
+            1 => ReadersFrom::Subject("d".to_owned()),
+            kind => ReadersFrom::Joined {
+                node: join(&mut definition, tables, 0, true, dice),
+                column: "d".to_owned(),
+                subject: kind == 2,
+            },
+        });
+    }
+    let deny = if places.len() > 1 {
+        vec![places.remove(0)]
+    } else {
+        Vec::new()
+    };
+    definition.readers(places, deny);
     definition.fields(fields)
 }
 

@@ -49,7 +49,6 @@ impl Scripted {
             capabilities: Capabilities {
                 name: "scripted",
                 forgets_deletes: false,
-                extends_in_place: true,
                 stores: true,
             },
             indexes: Arc::default(),

@@ -101,6 +101,8 @@ pub(crate) fn collection() -> Collection {
         }],
         language: Languages::Fixed(Language::from("en")),
         readers: ReadersRule::Public,
+        debounce: std::time::Duration::ZERO,
+        purge: None,
     }
 }
 

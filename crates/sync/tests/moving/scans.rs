@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use instep_core::{ChangeLog, Engine, Ensured, Ticket};
+use instep_core::{ChangeLog, Engine, Ensured, SetState, Ticket};
 
 use crate::moving::engine::Scripted;
 use crate::moving::rig::{Rig, collection, fast, index};
@@ -121,7 +121,7 @@ async fn an_index_that_is_gone_is_filled_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_index_that_does_not_fit_its_definition_is_made_again() {
+async fn an_index_that_does_not_fit_its_definition_is_made_again_when_a_person_says_so() {
     let rows = rows(30);
     let engine = Scripted::new(1);
     let mut rig = Rig::start(rows.clone(), vec![engine.clone()], fast()).await;
@@ -142,6 +142,18 @@ async fn an_index_that_does_not_fit_its_definition_is_made_again() {
     );
     *engine.ensured.lock().unwrap() = Ensured::NeedsNewIndex;
     rig.index(0);
+    rig.until("halted", || async {
+        matches!(rig.status(0).await.state, SetState::Halted(_))
+    })
+    .await;
+    assert!(
+        engine.documents(&name).contains_key("left over"),
+        "nothing was touched"
+    );
+    let set = rig.status(0).await.set;
+    let asked = instep_sync::remake_memo(&set, &collection().name);
+    rig.log.set_memo(&asked, Some("asked for")).await.unwrap();
+    rig.log.set_state(&set, &SetState::Following).await.unwrap();
     rig.until("filled", || async { engine.documents(&name) == rows.documents() })
         .await;
     rig.rest().await;

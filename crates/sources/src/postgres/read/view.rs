@@ -174,6 +174,9 @@ impl View {
             .each(&sql, |statement, line| {
                 if statement == data {
                     readable &= push(&line, &types, form, &mut rows)?;
+                    if rows.is_too_much() {
+                        return Err(Rows::too_much());
+                    }
                 } else if statement < data {
                     opened = Some(Opened::of(&line)?);
                 } else if statement == data + 1 {
