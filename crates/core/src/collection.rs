@@ -61,16 +61,17 @@ impl Purge {
         (now_ms - now_ms.rem_euclid(Self::HOUR_MS)).saturating_sub(after)
     }
 
-    /// Whether the document of a row with this value is to go. What is no moment is kept.
+    /// Whether the document of a row with this value is to go. What is no day or moment of ISO 8601, a number included, keeps
+    /// its document.
     pub fn is_due(&self, deleted: &Value, now_ms: i64) -> bool {
         let moment = match deleted {
-            Value::Int(ms) => Some(*ms),
             Value::Text(text) => {
                 let iso = text.replacen(' ', "T", 1);
                 date::parse(&iso, date::Round::Down, 0).ok()
             }
             Value::Null
             | Value::Bool(_)
+            | Value::Int(_)
             | Value::Double(_)
             | Value::Decimal(_)
             | Value::Bytes(_)
@@ -267,16 +268,22 @@ pub enum ReadersFrom {
 }
 
 impl ReadersFrom {
-    /// The reader that a value of the column is, unless it lists several.
-    pub fn reader(&self, value: &Value) -> Reader {
-        match self {
-            ReadersFrom::Subject(_) | ReadersFrom::Joined { subject: true, .. } => {
-                Reader::Subject(value.to_string())
+    /// The reader that a value of the column is, unless it lists several: a text as it is, an integer in digits. NULL is
+    /// none. `Err`: a value of another kind, which may be spelled in several ways, so that nobody can say whom it names.
+    pub fn reader(&self, value: &Value) -> Result<Option<Reader>, &'static str> {
+        let name = match value {
+            Value::Null => return Ok(None),
+            Value::Text(text) => text.to_string(),
+            Value::Int(number) => number.to_string(),
+            Value::Decimal(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.to_string(),
+            Value::Bool(_) | Value::Double(_) | Value::Decimal(_) | Value::Bytes(_) | Value::Json(_) => {
+                return Err(value.kind());
             }
-            ReadersFrom::Array(_) | ReadersFrom::Joined { subject: false, .. } => {
-                Reader::Named(value.to_string())
-            }
-        }
+        };
+        Ok(Some(match self {
+            ReadersFrom::Subject(_) | ReadersFrom::Joined { subject: true, .. } => Reader::Subject(name),
+            ReadersFrom::Array(_) | ReadersFrom::Joined { subject: false, .. } => Reader::Named(name),
+        }))
     }
 }
 

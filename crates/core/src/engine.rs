@@ -91,6 +91,8 @@ pub enum Ensured {
     Unchanged,
     /// Its mapping was extended; its documents lack the new fields until they are built again.
     Extended,
+    /// Another version of instep made it, which this one can neither read nor write: it is to be made again.
+    Outdated,
     /// It cannot be made to fit: a field has another type there, or was made in another way. Nothing was changed.
     NeedsNewIndex,
 }

@@ -210,31 +210,39 @@ impl Inner {
 
     fn ensure(&self, name: &IndexName, mapping: &Mapping) -> Result<Ensured> {
         let directory = index::directory(&self.directory, name)?;
-        let _changes = lock(&self.changes);
-        match index::describe(&directory)? {
-            Some(description) if description.serves(mapping) => Ok(Ensured::Unchanged),
-            Some(description) => match description.widened(mapping) {
-                Some(wide) => self.widen(name, &directory, &wide).map(|()| Ensured::Extended),
-                None => Ok(Ensured::NeedsNewIndex),
-            },
-            None => {
-                index::create(&directory, mapping)?;
-                Ok(Ensured::Created)
-            }
+        let changes = lock(&self.changes);
+        index::settle(&directory)?;
+        let Some(description) = index::describe(&directory)? else {
+            index::create(&directory, mapping)?;
+            return Ok(Ensured::Created);
+        };
+        if !description.is_current() {
+            return Ok(Ensured::Outdated);
         }
+        if description.serves(mapping) {
+            return Ok(Ensured::Unchanged);
+        }
+        let Some(wide) = description.widened(mapping) else {
+            return Ok(Ensured::NeedsNewIndex);
+        };
+        // Copying takes its time: other indexes are opened meanwhile.
+        drop(changes);
+        self.widen(name, &directory, &wide)?;
+        Ok(Ensured::Extended)
     }
 
-    /// Puts a wider index in the place of one; the caller holds the lock of changes.
+    /// Puts a wider index in the place of one, which is searched until then. Nobody else makes, changes or removes it
+    /// meanwhile: an index has one owner.
     fn widen(&self, name: &IndexName, directory: &Path, mapping: &Mapping) -> Result<()> {
-        let former = match self.opened(name) {
-            Some(index) => index,
-            None => Arc::new(OpenIndex::open(name, directory)?),
-        };
+        let former = self.index(name)?;
         former.queue.close();
         self.writers.forget(name);
-        // Gone also where it fails: its queue is closed.
+        let copied = widen::copy(&former, directory, mapping, self.writers.memory());
+        let _changes = lock(&self.changes);
+        // Opened anew in any case: the queue of this one is closed.
         lock(&self.indexes).remove(name);
-        widen::widen(&former, directory, mapping, self.writers.memory())?;
+        copied?;
+        index::replace(directory)?;
         let wide = OpenIndex::open(name, directory)?;
         wide.queue.go_on_from(&former.queue);
         lock(&self.indexes).insert(name.clone(), Arc::new(wide));
@@ -249,7 +257,7 @@ impl Inner {
             open.queue.close();
             self.writers.forget(name);
         }
-        index::remove(&directory)
+        index::drop(&directory)
     }
 }
 

@@ -54,8 +54,7 @@ impl Description {
     /// Whether an index that was made with this serves whoever wants `mapping` now.
     pub(crate) fn serves(&self, mapping: &Mapping) -> bool {
         let fields = &self.mapping.fields;
-        self.is_current()
-            && self.mapping.language == mapping.language
+        self.mapping.language == mapping.language
             && mapping
                 .fields
                 .iter()
@@ -68,8 +67,7 @@ impl Description {
             Some(known) => known == kind,
             None => !self.mapping.is_taken(path),
         };
-        let fits = self.is_current()
-            && self.mapping.language == mapping.language
+        let fits = self.mapping.language == mapping.language
             && mapping.fields.iter().all(|(path, kind)| agrees(path, kind));
         fits.then(|| {
             let mut wide = self.mapping.clone();
@@ -78,7 +76,8 @@ impl Description {
         })
     }
 
-    fn is_current(&self) -> bool {
+    /// Whether this version can read and write an index that was made with this.
+    pub(crate) fn is_current(&self) -> bool {
         self.format == FORMAT && self.analysis == analysis::version()
     }
 }
@@ -131,8 +130,14 @@ pub(crate) fn create(directory: &Path, mapping: &Mapping) -> Result<()> {
     directory.parent().map_or(Ok(()), sync_directory)
 }
 
+/// Removes an index and what was to take its place; one that does not exist is fine.
+pub(crate) fn drop(directory: &Path) -> Result<()> {
+    remove_all(&replacement(directory))?;
+    remove(directory)
+}
+
 /// Removes an index; one that does not exist is fine.
-pub(crate) fn remove(directory: &Path) -> Result<()> {
+fn remove(directory: &Path) -> Result<()> {
     let unfinished = unfinished(directory);
     remove_all(&unfinished)?;
     match fs::rename(directory, &unfinished) {
@@ -151,7 +156,17 @@ pub(crate) fn replacement(directory: &Path) -> PathBuf {
     name.into()
 }
 
-/// Lets the replacement take the index's place; a crash in between is finished by [`sweep`].
+/// Ends or undoes a replacement that was under way: one that is complete takes the index's place, another goes.
+pub(crate) fn settle(directory: &Path) -> Result<()> {
+    let next = replacement(directory);
+    match (next.is_dir(), next.join(COMPLETE).is_file()) {
+        (true, true) => finish_replacing(directory),
+        (true, false) => remove_all(&next),
+        (false, _) => Ok(()),
+    }
+}
+
+/// Lets the replacement take the index's place; a crash or failure in between is finished by [`settle`].
 pub(crate) fn replace(directory: &Path) -> Result<()> {
     let what = "replacing an index";
     let next = replacement(directory);
@@ -177,10 +192,7 @@ fn finish_replacing(directory: &Path) -> Result<()> {
 pub(crate) fn sweep(root: &Path) -> Result<()> {
     for entry in entries(root)? {
         if let Some(directory) = entry.to_string_lossy().strip_suffix(REPLACEMENT) {
-            match entry.join(COMPLETE).is_file() {
-                true => finish_replacing(Path::new(directory))?,
-                false => remove_all(&entry)?,
-            }
+            settle(Path::new(directory))?;
         }
     }
     for entry in entries(root)? {

@@ -3,9 +3,8 @@
 
 use std::path::Path;
 
-use instep_core::{Document, Error, IndexName, Mapping, Result};
-use tantivy::DocAddress;
-use tantivy::TantivyDocument;
+use instep_core::{Document, Error, Mapping, Result};
+use tantivy::{DocAddress, TantivyDocument};
 
 use crate::fault::from_tantivy;
 use crate::fields::SEQUENCE;
@@ -16,10 +15,9 @@ use crate::write::Writers;
 
 const WHAT: &str = "giving an index new fields";
 
-/// Makes an index with this mapping in the place of `former`, with the same documents under the same tickets and in the
-/// same order; fields that they did not declare are not in them until they are written again. Nobody writes to `former`
-/// meanwhile. A crash leaves the one or the other, whole.
-pub(crate) fn widen(
+/// Makes an index with this mapping beside `former`, with the same documents under the same tickets and in the same order;
+/// fields that they did not declare are not in them until they are written again. Nobody writes to `former` meanwhile.
+pub(crate) fn copy(
     former: &OpenIndex,
     directory: &Path,
     mapping: &Mapping,
@@ -27,16 +25,8 @@ pub(crate) fn widen(
 ) -> Result<()> {
     let next = index::replacement(directory);
     index::create(&next, mapping)?;
-    copy(former, &next, mapping, writer_memory).inspect_err(|_| {
-        // What is left is removed by the next attempt, too.
-        let _ = index::remove(&next);
-    })?;
-    index::replace(directory)
-}
-
-fn copy(former: &OpenIndex, next: &Path, mapping: &Mapping, writer_memory: usize) -> Result<()> {
     let failed = |error| from_tantivy(error, WHAT);
-    let wide = OpenIndex::open(&IndexName::clone(&former.name), next)?;
+    let wide = OpenIndex::open(&former.name, &next)?;
     let mut writer = Writers::new(writer_memory).open(&wide)?;
     let mut ingest = Ingest::new(&wide.fields);
     let searcher = former.searcher();

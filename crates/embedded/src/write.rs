@@ -96,9 +96,7 @@ impl Queue {
             waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
     }
-}
 
-impl Queue {
     /// Remembers what the queue of the former index remembers, which is closed.
     pub(crate) fn go_on_from(&self, former: &Queue) {
         *lock(&self.tickets) = std::mem::take(&mut *lock(&former.tickets));

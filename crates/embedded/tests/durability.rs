@@ -209,7 +209,6 @@ async fn one_process_at_a_time() {
     open(directory.path());
 }
 
-/// More indexes than writers: all of them make progress, and everything is there after a reopen.
 /// An index with new fields takes the former one's place as a whole, whenever the process ends.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_index_is_replaced_whole_or_not_at_all() {
@@ -253,6 +252,52 @@ async fn an_index_is_replaced_whole_or_not_at_all() {
     }
 }
 
+/// While an index gets new fields it is searched as it was, and other indexes are opened.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_index_is_searched_while_it_gets_fields() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (index, other) = (IndexName::from("one"), IndexName::from("two"));
+    let engine = open(directory.path());
+    for name in [&index, &other] {
+        engine
+            .ensure(name, &mapping(), &Settings::new())
+            .await
+            .expect("ensure");
+    }
+    let writes = (0..20_000).map(|at| (index.clone(), put(&format!("d{at}"), at, 1)));
+    engine.apply(writes.collect()).await.expect("apply");
+    drop(engine);
+    let engine = open(directory.path());
+    let mut more = mapping();
+    more.fields.insert("new".into(), FieldType::Long);
+    let widening = {
+        let (engine, index) = (engine.clone(), index.clone());
+        tokio::spawn(async move { engine.ensure(&index, &more, &Settings::new()).await })
+    };
+    let mut meanwhile = 0;
+    while !widening.is_finished() {
+        for (name, documents) in [(&index, 1), (&other, 0)] {
+            let walked = engine.walk(name, None, 1).await.expect("a walk");
+            assert_eq!(walked.documents.len(), documents);
+        }
+        meanwhile += usize::from(!widening.is_finished());
+    }
+    let ensured = widening.await.expect("it ends").expect("ensure");
+    assert_eq!(ensured, instep_core::Ensured::Extended);
+    assert!(meanwhile > 3, "{meanwhile} looks");
+    let mut found = 0;
+    let mut after = None;
+    loop {
+        let walked = engine.walk(&index, after.as_ref(), 5_000).await.expect("a walk");
+        found += walked.documents.len();
+        after = walked.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(found, 20_000);
+}
+
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir(to).expect("a directory");
     for entry in std::fs::read_dir(from).expect("a directory") {
@@ -261,6 +306,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// More indexes than writers: all of them make progress, and everything is there after a reopen.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_indexes_share_few_writers() {
     let directory = tempfile::tempdir().expect("a directory");

@@ -73,13 +73,16 @@ enum Command {
         source: String,
     },
     /// Say what starting with this configuration would do to what is indexed: which definitions are edited and how, what
-    /// is built again and how long that takes, what is refused and why. Nothing is touched.
+    /// is built again and how long that takes, what is refused and why. No index is touched.
     Plan {
         #[command(flatten)]
         configured: Configured,
-        /// Let the index of this collection be emptied and filled again at the next start.
-        #[arg(long, value_name = "COLLECTION")]
+        /// Let the index of this collection be emptied and filled again at the next start with this very definition.
+        #[arg(long, value_name = "COLLECTION", conflicts_with = "keep")]
         remake: Option<String>,
+        /// Take that back.
+        #[arg(long, value_name = "COLLECTION")]
+        keep: Option<String>,
         /// Only in this index set.
         #[arg(long, value_name = "NAME")]
         set: Option<String>,
@@ -280,8 +283,12 @@ async fn carry_out(command: Command, output: &Output) -> instep_core::Result<Exi
         Command::Plan {
             configured,
             remake,
+            keep,
             set,
-        } => command::plan::plan(&configured.config, remake.as_deref(), set.as_deref(), output).await,
+        } => {
+            let (remake, keep) = (remake.as_deref(), keep.as_deref());
+            command::plan::plan(&configured.config, remake, keep, set.as_deref(), output).await
+        }
         Command::Status(configured) => command::status::status(&configured.config, output).await,
         Command::Pause { configured, name } => command::pause::pause(&configured.config, &name, output).await,
         Command::Resume { configured, name } => {

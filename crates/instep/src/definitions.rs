@@ -3,7 +3,8 @@
 //! For each set and collection a memo in the state holds the definition that its documents follow, and the fields that its
 //! indexes have: those of all definitions since they were made, so that going back to a former definition adds nothing. An
 //! edited definition that only adds is applied: the indexes get its fields, and every document is built again while search
-//! goes on. One that contradicts what is there is refused before anything is written.
+//! goes on. One that contradicts what is there, or would show it to whom it no longer names, is refused before anything is
+//! written.
 
 use std::collections::BTreeMap;
 
@@ -65,6 +66,7 @@ impl Known {
             ("where".to_owned(), json!(root.condition)),
             ("readers".to_owned(), json!(collection.readers)),
             ("language".to_owned(), json!(collection.language)),
+            ("purge".to_owned(), json!(collection.purge)),
         ]);
         for node in &collection.nodes[1..] {
             let name = format!("join `{}`", node.alias);
@@ -114,6 +116,9 @@ impl Known {
         }
         let gone = former.parts.keys().filter(|name| !self.parts.contains_key(*name));
         changes.extend(gone.map(|name| format!("{name}: gone")));
+        if changes.is_empty() && self.fingerprint != former.fingerprint {
+            changes.push("the order of its fields: changed".to_owned());
+        }
         changes
     }
 
@@ -127,6 +132,24 @@ impl Known {
         differs("source", self.source.to_string(), former.source.to_string());
         differs("root", self.root.to_string(), former.root.to_string());
         differs("key", self.key.join(", "), former.key.join(", "));
+        if self.parts.get("readers") != former.parts.get("readers") {
+            found.push(
+                "who reads it is different: what is indexed shows it to whom the former definition names"
+                    .to_owned(),
+            );
+        }
+        for known in &former.mappings {
+            if self
+                .mappings
+                .iter()
+                .all(|mapping| mapping.language != known.language)
+            {
+                let language = &known.language;
+                found.push(format!(
+                    "`{language}` is none of its languages any more: its documents there would not be found"
+                ));
+            }
+        }
         for mapping in &self.mappings {
             let Some(known) = former
                 .mappings
@@ -194,9 +217,11 @@ pub(crate) async fn differences(
                 None => None,
             };
             let remade = match log {
-                Some(log) => log.memo(&remake_memo(set, &collection.name)).await?.is_some(),
-                None => false,
+                Some(log) => log.memo(&remake_memo(set, &collection.name)).await?,
+                None => None,
             };
+            // It was said of a definition, and holds for that one alone.
+            let remade = remade.is_some_and(|fingerprint| fingerprint == collection.fingerprint());
             found.push(difference(set, collection, former.as_ref(), remade));
         }
     }
@@ -233,9 +258,13 @@ fn difference(set: &SetName, collection: &Collection, former: Option<&Known>, re
 
 /// Refuses definitions that contradict what is indexed, and remembers the others; the indexes are made to fit afterwards.
 ///
-/// A set that cannot follow does not keep the process from starting where another one can: it is halted by name, answers
-/// searches as it is, and leaves its place when the other is made active.
-pub(crate) async fn settle(config: &Config, collections: &[Collection], log: &SignalledLog) -> Result<()> {
+/// A set that cannot follow does not keep the process from starting where another one can: those sets are returned, with
+/// why. They are to be left alone: such a set answers searches as it is, until the other one is made active.
+pub(crate) async fn settle(
+    config: &Config,
+    collections: &[Collection],
+    log: &SignalledLog,
+) -> Result<BTreeMap<SetName, Error>> {
     let differences = differences(config, collections, Some(log)).await?;
     let refused = |difference: &&Difference| difference.effect == Effect::Refused;
     let stuck: Vec<&Difference> = differences.iter().filter(refused).collect();
@@ -263,7 +292,15 @@ pub(crate) async fn settle(config: &Config, collections: &[Collection], log: &Si
         let text = serde_json::to_string(&now).expect("names and values are JSON");
         log.set_memo(&memo(set, collection), Some(&text)).await?;
     }
-    Ok(())
+    let halted = |set: &SetName| {
+        let of_set: Vec<&Difference> = stuck
+            .iter()
+            .copied()
+            .filter(|difference| difference.set == *set)
+            .collect();
+        (!of_set.is_empty()).then(|| (set.clone(), contradicted(&of_set)))
+    };
+    Ok(stored(config).filter_map(halted).collect())
 }
 
 fn contradicted(refused: &[&Difference]) -> Error {
@@ -278,13 +315,21 @@ fn contradicted(refused: &[&Difference]) -> Error {
     let Difference { set, collection, .. } = refused[0];
     Error::invalid(
         "definition_contradicted",
-        format!("an edited definition contradicts what is indexed: {}", lines.join("; ")),
+        format!(
+            "an edited definition contradicts what is indexed: {}",
+            lines.join("; ")
+        ),
     )
-    .with_remedy(format!(
+    .with_remedy(ways_on(set, collection))
+}
+
+/// What may be done about a definition that contradicts an index.
+pub(crate) fn ways_on(set: &SetName, collection: &CollectionName) -> String {
+    format!(
         "go back to the former definition, or give the field another name; or add a second set ([set.next]), which is \
          filled while this one answers searches as it is, and make it active when it has caught up; or let the index be \
          emptied and filled again: instep plan --remake {collection} --set {set}"
-    ))
+    )
 }
 
 /// The sets that keep documents.

@@ -2,36 +2,27 @@
 //! `?hydrate=joins` does.
 //!
 //! Guarantees: a row's columns are shown only as far as the collection declares them as fields of the root (a JSON
-//! column only its declared members), beside its key; the row's readers are asked again, as they are in the same
-//! snapshot, and one that cannot be understood admits nobody. One fetch reads all rows of a call, and one more each
-//! table on the way to joined readers.
+//! column only its declared members), beside its key; the row's readers are asked again, by the builder itself and as they
+//! are in the same snapshot, and what cannot be understood admits nobody. One fetch reads all rows of a call, and one more
+//! each table on the way to joined readers.
 
 mod joins;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use instep_core::{
-    Collection, CollectionName, Condition, Content, DocId, Error, Expression, Fetch, Field, Key, Node,
-    NodeId, Reader, Readers, ReadersFrom, ReadersRule, Result, ResultExt, Rows, Snapshot, Source, SourceName,
-    Value, Visibility,
+    Collection, CollectionName, Content, DocId, Error, Expression, Field, Result, Value, Visibility,
 };
 use instep_gateway::{Hydrate, Hydration};
-use instep_sync::Assembler;
+use instep_sync::{Assembler, RowsOf};
 use serde_json::value::RawValue;
 
 /// Reads the current rows of some collections.
 pub(crate) struct Hydrator {
     assembler: Arc<Assembler>,
-    sources: HashMap<SourceName, Arc<dyn Source>>,
-    collections: HashMap<CollectionName, Shown>,
-}
-
-/// A collection, and what is shown of its root rows.
-struct Shown {
-    collection: Collection,
-    columns: Vec<(String, Part)>,
+    collections: HashMap<CollectionName, Collection>,
 }
 
 /// How much of a column is shown.
@@ -43,24 +34,14 @@ enum Part {
 }
 
 impl Hydrator {
-    /// Reads rows of these collections from these sources; by the builder where joined rows are wanted.
-    pub(crate) fn new(
-        assembler: Arc<Assembler>,
-        sources: HashMap<SourceName, Arc<dyn Source>>,
-        collections: &[Collection],
-    ) -> Self {
-        let shown = |collection: &Collection| Shown {
-            columns: columns(collection),
-            collection: collection.clone(),
-        };
-        let collections = collections
-            .iter()
-            .map(|collection| (collection.name.clone(), shown(collection)))
-            .collect();
+    /// Reads rows of these collections by their builder, which knows who may read them.
+    pub(crate) fn new(assembler: Arc<Assembler>, collections: &[Collection]) -> Self {
+        let collections = collections.iter();
         Hydrator {
             assembler,
-            sources,
-            collections,
+            collections: collections
+                .map(|collection| (collection.name.clone(), collection.clone()))
+                .collect(),
         }
     }
 }
@@ -74,203 +55,15 @@ impl Hydrate for Hydrator {
         visibility: &Visibility,
         how: Hydration,
     ) -> Result<Vec<Option<Box<RawValue>>>> {
-        let unknown = |what: &str| {
-            Error::fatal(
-                "unknown_collection",
-                format!("`{collection}` has no {what} to read rows from"),
-            )
+        let collection = self.collections.get(collection).ok_or_else(|| {
+            let message = format!("`{collection}` has no definition to read rows by");
+            Error::fatal("unknown_collection", message)
+        })?;
+        let wanted = match how {
+            Hydration::Joins => RowsOf::Joined,
+            Hydration::None | Hydration::Row => RowsOf::Root,
         };
-        let shown = self
-            .collections
-            .get(collection)
-            .ok_or_else(|| unknown("definition"))?;
-        match how {
-            Hydration::Joins => {
-                return joins::read(&self.assembler, &shown.collection, ids, visibility).await;
-            }
-            Hydration::None | Hydration::Row => {}
-        }
-        let source = self
-            .sources
-            .get(&shown.collection.source)
-            .ok_or_else(|| unknown("source"))?;
-        let mut snapshot = source.reader().snapshot(None).await?;
-        let found = shown
-            .read(&mut *snapshot, ids, visibility)
-            .await
-            .context(|| format!("reading the rows behind hits of `{collection}`"))?;
-        Ok(ids.iter().map(|id| found.get(id).cloned()).collect())
-    }
-}
-
-impl Shown {
-    /// The rows of these documents that the caller may see.
-    async fn read(
-        &self,
-        snapshot: &mut dyn Snapshot,
-        ids: &[DocId],
-        visibility: &Visibility,
-    ) -> Result<HashMap<DocId, Box<RawValue>>> {
-        let root = &self.collection.root;
-        let keys: BTreeSet<Vec<Value>> = ids
-            .iter()
-            .filter(|id| !id.is_stand_in())
-            .filter_map(|id| root.key_of(id))
-            .map(|key| key.parts().to_vec())
-            .collect();
-        let mut wanted = Columns::of(root.primary_key.clone());
-        for (column, _) in &self.columns {
-            wanted.at(column);
-        }
-        let asked = *visibility != Visibility::Everything;
-        // Whoever sees everything need not be looked up.
-        let parts: Vec<(&ReadersFrom, bool)> = match &self.collection.readers {
-            ReadersRule::Rows { allow, deny } if asked => {
-                let allow = allow.iter().map(|from| (from, true));
-                allow.chain(deny.iter().map(|from| (from, false))).collect()
-            }
-            ReadersRule::Public | ReadersRule::Rows { .. } => Vec::new(),
-        };
-        let places: Vec<Vec<usize>> = parts
-            .iter()
-            .map(|(from, _)| match from {
-                ReadersFrom::Array(column) | ReadersFrom::Subject(column) => vec![wanted.at(column)],
-                ReadersFrom::Joined { node, .. } => {
-                    let first = self.path(*node)[0];
-                    let columns = self.collection.nodes[first].parent_columns();
-                    columns.iter().map(|column| wanted.at(column)).collect()
-                }
-            })
-            .collect();
-        let condition_at = condition_at(&self.collection.nodes[0], &mut wanted);
-        let mut rows = fetch(snapshot, &root.name, wanted.0.clone(), &root.primary_key, keys).await?;
-        // A row that left the condition has no document, whatever the index still holds.
-        rows.retain(|row| condition_at.is_none_or(|at| Condition::holds(&row[at])));
-        let mut named = vec![Some((Vec::new(), Vec::new())); rows.len()];
-        for ((from, allows), places) in parts.iter().zip(&places) {
-            let readers: Vec<Option<Vec<Reader>>> = match from {
-                ReadersFrom::Array(_) => rows.iter().map(|row| listed(&row[places[0]])).collect(),
-                ReadersFrom::Subject(_) => {
-                    let values = rows.iter().map(|row| &row[places[0]]);
-                    let reader = |value: &Value| (!value.is_null()).then(|| from.reader(value));
-                    values
-                        .map(|value| Some(reader(value).into_iter().collect()))
-                        .collect()
-                }
-                ReadersFrom::Joined { node, column, .. } => {
-                    let by = rows.iter().map(|row| tuple(row, places)).collect();
-                    let values = self.joined(snapshot, &self.path(*node), column, by).await?;
-                    let readers =
-                        |values: Vec<Value>| values.iter().map(|value| from.reader(value)).collect();
-                    values.into_iter().map(|values| Some(readers(values))).collect()
-                }
-            };
-            for (row, readers) in named.iter_mut().zip(readers) {
-                match (row.as_mut(), readers) {
-                    (Some((allow, deny)), Some(readers)) => {
-                        let list = if *allows { allow } else { deny };
-                        list.extend(readers);
-                    }
-                    // What cannot be understood admits nobody.
-                    (Some(_), None) => *row = None,
-                    (None, _) => {}
-                }
-            }
-        }
-        let open = !asked || self.collection.readers == ReadersRule::Public;
-        let readers = named.into_iter().map(|named| match named {
-            _ if open => Readers::Public,
-            Some((allow, deny)) => Readers::of(allow, deny),
-            None => Readers::nobody(),
-        });
-        let mut found = HashMap::with_capacity(rows.len());
-        for (row, readers) in rows.iter().zip(readers) {
-            if visibility.admits(&readers) {
-                let key = Key::new(row[..root.primary_key.len()].to_vec());
-                found.insert(DocId::naming(&key), self.json(row, &wanted)?);
-            }
-        }
-        Ok(found)
-    }
-
-    /// The nodes from the root down to this one, without the root.
-    fn path(&self, node: NodeId) -> Vec<NodeId> {
-        let mut path = Vec::new();
-        let mut at = node;
-        while let Some(parent) = self.collection.nodes[at].parent {
-            path.push(at);
-            at = parent;
-        }
-        path.reverse();
-        path
-    }
-
-    /// The values of a column of what is joined to each root row; NULLs are left out.
-    async fn joined(
-        &self,
-        snapshot: &mut dyn Snapshot,
-        path: &[NodeId],
-        column: &str,
-        from: Vec<Vec<Value>>,
-    ) -> Result<Vec<Vec<Value>>> {
-        let roots = from.len();
-        let mut reached: BTreeSet<(usize, Vec<Value>)> = from.into_iter().enumerate().collect();
-        for (at, id) in path.iter().enumerate() {
-            let node = &self.collection.nodes[*id];
-            let next = match path.get(at + 1) {
-                Some(next) => self.collection.nodes[*next].parent_columns(),
-                None => vec![column.to_owned()],
-            };
-            let mut wanted = Columns::of(Vec::new());
-            let own: Vec<usize> = node
-                .own_columns()
-                .iter()
-                .map(|column| wanted.at(column))
-                .collect();
-            let next: Vec<usize> = next.iter().map(|column| wanted.at(column)).collect();
-            reached.retain(|(_, tuple)| !tuple.iter().any(Value::is_null));
-            let condition_at = condition_at(node, &mut wanted);
-            let values = reached.iter().map(|(_, tuple)| tuple.clone()).collect();
-            let mut rows = fetch(snapshot, &node.table, wanted.0, &node.own_columns(), values).await?;
-            rows.retain(|row| condition_at.is_none_or(|at| Condition::holds(&row[at])));
-            let mut below: HashMap<Vec<Value>, Vec<Vec<Value>>> = HashMap::new();
-            for row in rows.iter() {
-                below.entry(tuple(row, &own)).or_default().push(tuple(row, &next));
-            }
-            let follow = |(root, from): &(usize, Vec<Value>)| {
-                let found = below.get(from).into_iter().flatten();
-                found.map(|next| (*root, next.clone())).collect::<Vec<_>>()
-            };
-            reached = reached.iter().flat_map(follow).collect();
-        }
-        let mut found = vec![Vec::new(); roots];
-        for (root, values) in reached {
-            found[root].extend(values.into_iter().filter(|value| !value.is_null()));
-        }
-        Ok(found)
-    }
-
-    fn json(&self, row: &[Value], wanted: &Columns) -> Result<Box<RawValue>> {
-        let mut object: Vec<(&str, Box<RawValue>)> = Vec::new();
-        let key = self
-            .collection
-            .root
-            .primary_key
-            .iter()
-            .map(|column| (column, &Part::Whole));
-        let listed = self.columns.iter().map(|(column, part)| (column, part));
-        for (column, part) in key.chain(listed) {
-            if object.iter().any(|(known, _)| known == column) {
-                continue;
-            }
-            let at = wanted.0.iter().position(|known| known == column);
-            let value = &row[at.expect("every column that is shown was wanted")];
-            object.push((column, part_json(value, part)));
-        }
-        let members = object
-            .iter()
-            .map(|(column, json)| format!("{}:{json}", serde_json::Value::from(*column)));
-        raw(format!("{{{}}}", members.collect::<Vec<_>>().join(",")))
+        joins::read(&self.assembler, collection, ids, visibility, wanted).await
     }
 }
 
@@ -310,77 +103,6 @@ fn part_json(value: &Value, part: &Part) -> Box<RawValue> {
         Part::Whole => whole(value),
         Part::Members(fields) => members(value, fields),
     }
-}
-
-/// Columns to fetch, each once.
-struct Columns(Vec<String>);
-
-impl Columns {
-    fn of(columns: Vec<String>) -> Self {
-        Columns(columns)
-    }
-
-    /// Where a column stands; added when it is new.
-    fn at(&mut self, column: &str) -> usize {
-        self.0
-            .iter()
-            .position(|known| known == column)
-            .unwrap_or_else(|| {
-                self.0.push(column.to_owned());
-                self.0.len() - 1
-            })
-    }
-}
-
-/// Where it stands whether a row meets its node's condition.
-fn condition_at(node: &Node, wanted: &mut Columns) -> Option<usize> {
-    let condition = node.condition.as_ref()?;
-    Some(wanted.at(&condition.expression().column()))
-}
-
-async fn fetch(
-    snapshot: &mut dyn Snapshot,
-    table: &instep_core::TableName,
-    columns: Vec<String>,
-    by: &[String],
-    values: BTreeSet<Vec<Value>>,
-) -> Result<Rows> {
-    if values.is_empty() {
-        return Ok(Rows::new(columns.len()));
-    }
-    let wanted = Fetch {
-        table: table.clone(),
-        columns,
-        by: by.to_vec(),
-        values: values.into_iter().collect(),
-        page: None,
-    };
-    snapshot.fetch(&wanted).await
-}
-
-fn tuple(row: &[Value], at: &[usize]) -> Vec<Value> {
-    at.iter().map(|at| row[*at].clone()).collect()
-}
-
-/// The readers in a column; `None` where it is not an array of texts and numbers.
-fn listed(value: &Value) -> Option<Vec<Reader>> {
-    let text = match value {
-        Value::Null => return Some(Vec::new()),
-        Value::Text(text) | Value::Json(text) => text,
-        Value::Bool(_) | Value::Int(_) | Value::Double(_) | Value::Decimal(_) | Value::Bytes(_) => {
-            return None;
-        }
-    };
-    let names = serde_json::from_str::<Option<Vec<serde_json::Value>>>(text).ok()?;
-    let name = |name| match name {
-        serde_json::Value::String(name) => Some(Reader::Named(name)),
-        serde_json::Value::Number(number) => Some(Reader::Named(number.to_string())),
-        serde_json::Value::Null
-        | serde_json::Value::Bool(_)
-        | serde_json::Value::Array(_)
-        | serde_json::Value::Object(_) => None,
-    };
-    names.unwrap_or_default().into_iter().map(name).collect()
 }
 
 /// A column's value as JSON, with every digit; what JSON has no form for is text.
@@ -449,6 +171,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::path::Path;
 
+    use instep_core::Source;
     use instep_sources::SqliteSource;
     use rusqlite::Connection;
 
@@ -482,8 +205,8 @@ mod tests {
         let schemas = Schemas::from([("db".into(), source.reader().tables().await.unwrap())]);
         let collections = config.collections(&schemas).unwrap();
         let sources = HashMap::from([("db".into(), source)]);
-        let assembler = Arc::new(Assembler::new(sources.clone(), collections.clone()).unwrap());
-        Hydrator::new(assembler, sources, &collections)
+        let assembler = Arc::new(Assembler::new(sources, collections.clone()).unwrap());
+        Hydrator::new(assembler, &collections)
     }
 
     async fn read(hydrator: &Hydrator, ids: &[&str], visibility: Visibility) -> Vec<Option<String>> {
@@ -537,22 +260,6 @@ mod tests {
             let all = read(&hydrator, &ids, Visibility::Everything).await;
             assert!(all.iter().all(Option::is_some), "{rule}");
         }
-    }
-
-    #[test]
-    fn readers_that_are_no_array_admit_nobody() {
-        for text in [
-            "ann",
-            "\"ann\"",
-            "{\"ann\": 1}",
-            "[\"ann\", null]",
-            "[[\"ann\"]]",
-            "[\"ann\"",
-            "",
-        ] {
-            assert_eq!(listed(&Value::text(text)), None, "{text}");
-        }
-        assert_eq!(listed(&Value::Int(1)), None);
     }
 
     #[test]

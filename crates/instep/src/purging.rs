@@ -11,8 +11,13 @@ use tokio::sync::watch;
 use crate::touching::touch_rows;
 use crate::wiring::now_ms;
 
-/// How often to look whether another hour has begun, and how soon what failed is tried again.
-const LOOK: Duration = Duration::from_secs(20);
+/// How often to look whether another hour has begun.
+const LOOK: Duration = Duration::from_secs(1);
+/// How soon what failed is tried again.
+const AGAIN: Duration = Duration::from_secs(60);
+/// So much further back than the last time rows are looked at: texts without a time of day, or with a zone, stand in another
+/// order than their moments. Touching a document once more does no harm.
+const BACK_MS: i64 = 2 * 24 * 3_600_000;
 
 /// What a collection is purged by, and what that needs.
 pub(crate) struct Purging {
@@ -25,22 +30,34 @@ pub(crate) struct Purging {
 impl Purging {
     /// Touches what has become due, once for each hour, until it is told to stop.
     pub(crate) async fn run(self, mut stopped: watch::Receiver<bool>) {
+        let mut done = None;
         loop {
-            if let Err(error) = self.once().await {
-                let collection = &self.collection.name;
-                tracing::warn!(%collection, "documents of rows that were deleted long ago are not purged: {error}");
+            let cutoff = self.purge.cutoff_ms(self.now());
+            let mut wait = LOOK;
+            if done != Some(cutoff) {
+                let touched = tokio::select! {
+                    touched = self.once(cutoff) => touched,
+                    _ = stopped.wait_for(|stop| *stop) => return,
+                };
+                match touched {
+                    Ok(()) => done = Some(cutoff),
+                    Err(error) => {
+                        wait = AGAIN;
+                        let collection = &self.collection.name;
+                        tracing::warn!(%collection, "documents of rows that were deleted long ago are not purged: {error}");
+                    }
+                }
             }
             tokio::select! {
-                () = tokio::time::sleep(LOOK) => {}
+                () = tokio::time::sleep(wait) => {}
                 _ = stopped.wait_for(|stop| *stop) => return,
             }
         }
     }
 
     /// Touches what has become due since this was done last. Repeating it does no harm, and a crash repeats it.
-    async fn once(&self) -> Result<()> {
+    async fn once(&self, cutoff: i64) -> Result<()> {
         let memo = format!("purged/{}", self.collection.name);
-        let cutoff = self.purge.cutoff_ms(self.now());
         let before = self
             .log
             .memo(&memo)
@@ -49,12 +66,13 @@ impl Purging {
         if before.is_some_and(|before| before >= cutoff) {
             return Ok(());
         }
+        let since = before.map(|before| before - BACK_MS);
         let touched = touch_due(
             &*self.source,
             &self.log,
             &self.collection,
             &self.purge,
-            before,
+            since,
             cutoff,
         )
         .await?;

@@ -49,11 +49,7 @@ pub(crate) fn gateway(
         )
         .with_remedy("make another set active: [set.<name>] active = true")
     })?;
-    let hydrator = Arc::new(Hydrator::new(
-        parts.assembler.clone(),
-        parts.sources.clone(),
-        &parts.collections,
-    ));
+    let hydrator = Arc::new(Hydrator::new(parts.assembler.clone(), &parts.collections));
     let collections = parts.collections.iter().map(|collection| Served {
         name: collection.name.clone(),
         languages: collection.language.all(),

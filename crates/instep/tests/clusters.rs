@@ -220,7 +220,9 @@ fn the_demo_lives_in_each_cluster_there_is() {
             assert_eq!(product.json(&["verify"])["differences"], json!(0), "{node:?}");
             assert_eq!(market.server.stop(), Some(0));
         }
-        remove(&url, "documents-demo-*");
+        let text = std::fs::read_to_string(folder.path().join("market/instep.toml")).unwrap();
+        let set = text.split("[set.").nth(1).unwrap().split(']').next().unwrap();
+        remove(&url, &format!("documents-{set}-*"));
     }
 }
 

@@ -159,7 +159,15 @@ fn what_contradicts_is_refused_before_anything_is_written() {
                 );
             }
         }
-        // Nothing was touched.
+        // Who read it before must not read it until it is built again.
+        let guarded = FIRST.replace("public = true", "readers = \"name = $subject\"");
+        shop.configure(&guarded);
+        assert_eq!(planned(&shop)["effect"], "refused");
+        // Nothing was touched, and what was asked for can be taken back.
+        shop.product.json(&["plan", "--remake", "car"]);
+        assert_eq!(planned(&shop)["effect"], "remade");
+        shop.product.run(&["plan", "--keep", "car"]);
+        assert_eq!(planned(&shop)["effect"], "refused");
         shop.configure(FIRST);
         assert_eq!(planned(&shop)["effect"], "unchanged");
         shop.verified("refusals");
@@ -179,6 +187,44 @@ fn what_contradicts_is_refused_before_anything_is_written() {
         assert_eq!(served.stop(), Some(0));
         assert_eq!(planned(&shop)["effect"], "unchanged");
     }
+}
+
+/// Another root, with a field of the same type: nothing of the former set is touched while the next one fills.
+#[test]
+fn a_halted_set_is_left_alone() {
+    let shop = Both::sqlite(SCHEMA, FIRST);
+    let served = shop.product.serve();
+    eventually("the first load", PATIENCE, || {
+        count(&served, json!({ "match_all": {} })) == 3
+    });
+    assert_eq!(served.stop(), Some(0));
+    let edited = "[set.main]\nactive = true\n[set.next]\n[collection.car]\nroot = \"tag\"\npublic = true\nfields.name = { type = \"text\", from = \"word\" }\n";
+    shop.configure(edited);
+    let served = shop.product.serve();
+    let sets = || served.status(None)["sets"].clone();
+    eventually("the next set", PATIENCE, || {
+        let sets = sets();
+        let next = sets
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|set| set["set"] == "next")
+            .cloned()
+            .unwrap_or_default();
+        next["lag"] == 0 && next["counts"]["scanned"] == 2
+    });
+    assert!(sets().to_string().contains("its root is"), "{}", sets());
+    assert_eq!(source(&served, 3), json!({ "name": "Corsa", "price": 300 }));
+    assert_eq!(served.stop(), Some(0));
+    shop.configure(FIRST);
+    assert_eq!(planned(&shop)["effect"], "unchanged");
+    let served = shop.product.serve();
+    (shop.execute)("update car set price = 301 where id = 3");
+    eventually("the former definition to go on", PATIENCE, || {
+        source(&served, 3)["price"] == 301
+    });
+    shop.verified("the way back");
+    assert_eq!(served.stop(), Some(0));
 }
 
 #[test]

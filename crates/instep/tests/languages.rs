@@ -150,6 +150,9 @@ fn documents_lie_in_the_index_of_their_language() {
     assert_eq!(served.stop(), Some(0));
     let fewer = CONFIGURATION.replace("known = [\"en\", \"sv\", \"pt-br\"]", "known = [\"en\"]");
     std::fs::write(folder.path().join("instep.toml"), fewer).unwrap();
+    let told = product.refused(&["serve"], 2);
+    assert!(told.contains("`sv` is none of its languages any more"), "{told}");
+    product.json(&["plan", "--remake", "product"]);
     let served = product.serve();
     becomes(
         &served,

@@ -21,7 +21,7 @@ use crate::render;
 use crate::route::{FAN_OUT, Found, Frontier};
 
 pub use explain::{Explained, Fetched, Reached, RowRead};
-pub use rows::{RootTree, RowTree};
+pub use rows::{RootTree, RowTree, RowsOf};
 
 /// Builds the documents of some collections from the sources they live in. Holds their definitions, and what was
 /// learned of the sources.
@@ -135,6 +135,28 @@ impl Assembler {
     /// The definition of a collection.
     pub fn collection(&self, name: &CollectionName) -> Result<&Collection> {
         self.plan(name).map(|plan| &plan.collection)
+    }
+
+    /// The recorded rows that a document is built from, of which its texts are not read. Where even the keys are too much,
+    /// none: then only a change of its root row tries it again.
+    async fn reads_of(&self, plan: &Plan, id: &DocId) -> Result<Vec<RowKey>> {
+        let keys_alone = Plan::of_keys(&plan.collection)?;
+        let known = self.known_with_columns(&keys_alone).await?;
+        let Some(recorded) = known.recorded(&keys_alone) else {
+            return Ok(Vec::new());
+        };
+        let snapshot = self.source(plan).reader().snapshot(None).await;
+        let mut snapshot = snapshot.map_err(away)?;
+        let wanted = keys(&plan.collection.root, std::slice::from_ref(id));
+        let caseless = known.caseless(&keys_alone);
+        match Loaded::read(&keys_alone, &mut *snapshot, wanted, &caseless).await {
+            Ok(loaded) => {
+                let root = roots(&keys_alone, &loaded).get(id).copied();
+                Ok(root.map_or_else(Vec::new, |at| loaded.reads(&keys_alone, &recorded, at)))
+            }
+            Err(error) if error.code() == "too_much" => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
     }
 
     /// The documents of these ids as their rows are in one snapshot.
@@ -408,7 +430,10 @@ impl Builder for Assembler {
                 Ok(some) => built.extend(some),
                 // Together they are too much for memory; one that is so alone is a dead letter.
                 Err(error) if error.code() == "too_much" => match ids {
-                    [_] => built.push(Built::Rejected(error.with_remedy(TOO_MUCH), Vec::new())),
+                    [id] => {
+                        let reads = self.reads_of(plan, id).await?;
+                        built.push(Built::Rejected(error.with_remedy(TOO_MUCH), reads));
+                    }
                     ids => {
                         let (first, rest) = ids.split_at(ids.len() / 2);
                         open.extend([rest, first]);

@@ -493,6 +493,10 @@ impl Flight {
                 doc.wanted.unconfirmed |= unconfirmed;
                 doc.state = State::Delayed(at);
                 self.delayed.insert((at, key.clone()));
+                // It was not built: it need not rest.
+                if let Some(until) = self.resting.remove(key) {
+                    self.rests.remove(&(until, key.clone()));
+                }
                 if let Some(seq) = parked.and_then(|parked| doc.wanted.fold(parked)) {
                     self.unfinished.remove(&seq);
                 }

@@ -277,7 +277,7 @@ impl Indexer {
             let begun = scans.iter().any(|scan| {
                 scan.collection == *name && (scan.finished || scan.after.is_some() || scan.done > 0)
             });
-            let remade = self.is_to_be_remade(name).await?;
+            let remade = self.is_to_be_remade(name, target).await?;
             for index in there.iter().filter(|index| target.had(&self.set, name, index)) {
                 tracing::warn!(set = %self.set, %index, "the collection has no documents in this language any more: the index is removed");
                 self.engine.drop_index(index).await?;
@@ -321,20 +321,32 @@ impl Indexer {
         let ensured = ensure().await.context(|| format!("preparing index `{index}`"))?;
         match ensured {
             Ensured::Created | Ensured::Unchanged | Ensured::Extended => Ok(()),
-            Ensured::NeedsNewIndex => {
-                let message = format!("the definition of `{name}` does not fit index `{index}`");
-                let set = &self.set;
-                Err(Error::fatal("needs_new_index", message).with_remedy(format!(
-                    "go back to the former definition; or index it in a second set and make that one active; or let the \
-                     index be emptied and filled again: instep plan --remake {name} --set {set}, and start again"
-                )))
+            Ensured::Outdated => {
+                tracing::warn!(set = %self.set, %index, "another version made the index: it is made again and filled by a scan");
+                self.log.rescan(&self.set, &rescan, false).await?;
+                self.engine.drop_index(index).await?;
+                match ensure().await? {
+                    Ensured::Created | Ensured::Unchanged | Ensured::Extended => Ok(()),
+                    Ensured::Outdated | Ensured::NeedsNewIndex => Err(self.contradicted(name, index)),
+                }
             }
+            Ensured::NeedsNewIndex => Err(self.contradicted(name, index)),
         }
     }
 
-    async fn is_to_be_remade(&self, name: &CollectionName) -> Result<bool> {
+    fn contradicted(&self, name: &CollectionName, index: &IndexName) -> Error {
+        let message = format!("the definition of `{name}`, or a setting, does not fit index `{index}`");
+        Error::fatal("needs_new_index", message).with_remedy(format!(
+            "go back to what it was, or let the index be emptied and filled again: instep plan --remake {name} --set {}, \
+             and start again",
+            self.set
+        ))
+    }
+
+    /// Whether a person said so of this very definition.
+    async fn is_to_be_remade(&self, name: &CollectionName, target: &Target) -> Result<bool> {
         let memo = self.log.memo(&remake_memo(&self.set, name)).await?;
-        Ok(memo.is_some())
+        Ok(memo.is_some_and(|fingerprint| fingerprint == target.fingerprint))
     }
 
     async fn halt(&self, error: &Error, backoff: &mut Backoff, shutdown: &mut Shutdown) {

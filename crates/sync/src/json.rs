@@ -18,7 +18,7 @@ pub(crate) enum Json {
     Object(BTreeMap<String, Json>),
 }
 
-/// Arrays and objects inside each other beyond this are not read: neither do engines.
+/// Arrays and objects inside each other beyond this are not read; engines take no more either.
 pub(crate) const DEEPEST: usize = 100;
 
 impl Json {

@@ -31,7 +31,7 @@ mod status;
 mod tenure;
 mod verify;
 
-pub use assemble::{Assembler, Explained, Fetched, Reached, RootTree, RowRead, RowTree};
+pub use assemble::{Assembler, Explained, Fetched, Reached, RootTree, RowRead, RowTree, RowsOf};
 pub use clock::{Clock, SystemClock};
 pub use expand::Expander;
 pub use follow::{Follower, SourceDefinition};

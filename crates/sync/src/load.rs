@@ -58,6 +58,14 @@ impl Loaded {
         let joined = plan.collection.nodes.iter().zip(&plan.fetches).zip(caseless);
         for ((node, wanted), caseless) in joined.skip(1) {
             let parent = node.parent.expect("only the root has no parent");
+            if !plan.needed[nodes.len()] {
+                nodes.push(Linked {
+                    rows: Rows::new(wanted.columns.len()),
+                    groups: vec![None; nodes[parent].rows.len()],
+                    ..Linked::default()
+                });
+                continue;
+            }
             let (joined, values) = Joined::of(&nodes[parent].rows, &wanted.parent, caseless);
             let groups = values.len();
             let mut rows = fetch(snapshot, node, wanted, node.own_columns(), values).await?;

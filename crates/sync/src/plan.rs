@@ -1,7 +1,8 @@
 //! A collection, compiled for building: which columns each node's fetch returns and where each is found in a row.
 
 use instep_core::{
-    Collection, Content, Error, Expression, Field, Node, NodeId, ReadersFrom, ReadersRule, Result,
+    Collection, Content, Error, Expression, Field, Language, Languages, Node, NodeId, ReadersFrom,
+    ReadersRule, Result,
 };
 
 /// A collection and the fetches that build it.
@@ -16,6 +17,8 @@ pub(crate) struct Plan {
     pub(crate) readers: ReadersSlot,
     /// Where the document's language stands in the root's row; `None` where all have one.
     pub(crate) language: Option<usize>,
+    /// Whether each node is read at all; what is not read has no rows.
+    pub(crate) needed: Vec<bool>,
     /// Where the moment of the soft delete stands in the root's row, by which documents are purged.
     pub(crate) purged_by: Option<usize>,
 }
@@ -153,8 +156,43 @@ impl Plan {
             readers,
             language,
             purged_by,
+            needed: vec![true; collection.nodes.len()],
             collection,
         })
+    }
+
+    /// The same for the root's row alone, as far as it is shown, and for who may read it.
+    pub(crate) fn of_rows(collection: &Collection) -> Result<Plan> {
+        let mut shown = collection.clone();
+        shown.fields.retain(|field| match &field.content {
+            Content::Column { column, .. } => Expression::of_column(column).is_none(),
+            Content::Json { .. } => true,
+            Content::Joined { .. } | Content::Values { .. } => false,
+        });
+        let mut plan = Plan::new(shown)?;
+        plan.needed.fill(false);
+        let mut wanted = vec![0];
+        if let ReadersRule::Rows { allow, deny } = &collection.readers {
+            wanted.extend(allow.iter().chain(deny).filter_map(|from| match from {
+                ReadersFrom::Joined { node, .. } => Some(*node),
+                ReadersFrom::Array(_) | ReadersFrom::Subject(_) => None,
+            }));
+        }
+        while let Some(node) = wanted.pop() {
+            plan.needed[node] = true;
+            wanted.extend(collection.nodes[node].parent);
+        }
+        Ok(plan)
+    }
+
+    /// The same for the keys of all rows that a document is built from: what its texts are too large for.
+    pub(crate) fn of_keys(collection: &Collection) -> Result<Plan> {
+        let mut bare = collection.clone();
+        bare.fields.clear();
+        bare.readers = ReadersRule::Public;
+        bare.language = Languages::Fixed(Language::unspecified());
+        bare.purge = None;
+        Plan::new(bare)
     }
 }
 

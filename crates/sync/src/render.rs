@@ -122,6 +122,15 @@ fn too_large() -> Error {
     .with_remedy("leave its largest texts out of the collection, or narrow its joins with `where`")
 }
 
+fn within_rows(path: &str, rows: usize) -> Result<()> {
+    if rows <= MOST_ROWS {
+        return Ok(());
+    }
+    let message = format!("field `{path}`: more than {MOST_ROWS} rows are joined");
+    Err(Error::poison("too_many_rows", message)
+        .with_remedy("narrow the join with `where`, or make the joined table a collection of its own"))
+}
+
 /// The rows of a to-many join, as an array.
 fn many_rows<T>(
     path: &str,
@@ -129,12 +138,14 @@ fn many_rows<T>(
     out: &mut Vec<u8>,
     write: impl Fn(T, &mut Vec<u8>) -> Result<()>,
 ) -> Result<()> {
-    if items.len() > MOST_ROWS {
-        let message = format!("field `{path}`: more than {MOST_ROWS} rows are joined");
-        return Err(Error::poison("too_many_rows", message)
-            .with_remedy("narrow the join with `where`, or make the joined table a collection of its own"));
-    }
-    array(items, out, write)
+    within_rows(path, items.len())?;
+    array(items, out, |item, out| {
+        write(item, out)?;
+        match out.len() > MOST_BYTES {
+            true => Err(too_large()),
+            false => Ok(()),
+        }
+    })
 }
 
 fn array<T, E>(
@@ -233,7 +244,10 @@ fn parsed(value: &Value) -> Result<Json, Misfit> {
             return Err(Misfit::json(value.kind(), "JSON"));
         }
     };
-    Json::parse(text).ok_or_else(|| Misfit::json(value.kind(), "JSON"))
+    Json::parse(text).ok_or_else(|| match Json::is_too_deep(text) {
+        true => Misfit(convert::not_json(text)),
+        false => Misfit::json(value.kind(), "JSON"),
+    })
 }
 
 /// Who may read the document. NULL, an empty array and no joined row allow and deny nobody.
@@ -249,24 +263,26 @@ pub(crate) fn readers(plan: &Plan, rows: &Loaded, root: u32) -> Result<Readers> 
 fn named(parts: &[ReadersPart], rows: &Loaded, root: u32) -> Result<Vec<Reader>> {
     let mut readers = Vec::new();
     for ReadersPart { from, chain, at } in parts {
+        let one = |value: &Value| {
+            let reader = from.reader(value);
+            reader.map_err(|kind| rejected("readers", Misfit::json(kind, "a name: a text or an integer is")))
+        };
         match (from, chain) {
             (ReadersFrom::Array(_), _) => {
                 let names = listed(&rows.row(0, root)[*at]).map_err(|misfit| rejected("readers", misfit))?;
                 readers.extend(names.into_iter().map(Reader::Named));
             }
-            (_, None) => readers.extend(some(from, &rows.row(0, root)[*at])),
+            (_, None) => readers.extend(one(&rows.row(0, root)[*at])?),
             (_, Some(chain)) => {
                 let found = rows.follow(chain, root);
-                let values = found.iter().map(|row| &rows.row(chain.end(), *row)[*at]);
-                readers.extend(values.filter_map(|value| some(from, value)));
+                within_rows("readers", found.len())?;
+                for row in found.iter() {
+                    readers.extend(one(&rows.row(chain.end(), *row)[*at])?);
+                }
             }
         }
     }
     Ok(readers)
-}
-
-fn some(from: &ReadersFrom, value: &Value) -> Option<Reader> {
-    (!value.is_null()).then(|| from.reader(value))
 }
 
 fn listed(value: &Value) -> Result<Vec<String>, Misfit> {

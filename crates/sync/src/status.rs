@@ -17,7 +17,8 @@ pub struct Problem {
 }
 
 impl Problem {
-    pub(crate) fn of(error: &Error) -> Self {
+    /// What an error says, with its contexts.
+    pub fn of(error: &Error) -> Self {
         Problem {
             code: error.code().to_owned(),
             message: error.to_string(),
@@ -124,7 +125,7 @@ pub(crate) fn halt_memo(set: &SetName, collection: &CollectionName) -> String {
 }
 
 /// The name of the memo by which a person lets the indexes of a collection in a set be made again: emptied, and filled by a
-/// scan. It is gone once that has begun.
+/// scan. It holds the fingerprint of the definition that it is meant for, and is gone once that has begun.
 pub fn remake_memo(set: &SetName, collection: &CollectionName) -> String {
     format!("remake/{set}/{collection}")
 }

@@ -301,10 +301,14 @@ impl<'a> Tenure<'a> {
             } else {
                 0
             };
+            let before = self.flight.cursor();
             let drawn = self.take(if self.more { room } else { 0 }).await?;
+            let has_taken = self.flight.cursor() > before;
             match self.start_build(Lane::Live, n, drawn) {
                 Started::Building => self.live_since_second += 1,
                 Started::Landed => {}
+                // All that was taken may rest, or wait for its source: others may stand behind it.
+                Started::Nothing if has_taken && self.more => {}
                 Started::Nothing => break,
             }
         }

@@ -75,8 +75,7 @@ impl Inner {
             return self.fit(index, mapping, &wanted, described).await;
         }
         let mut all = Map::new();
-        if 2 * mapping.fields.len() > FIELDS_BY_DEFAULT - 100 {
-            let most = 2 * mapping.fields.len() + 100;
+        if let Some(most) = most_fields(mapping.fields.len()) {
             all.insert("index.mapping.total_fields.limit".to_owned(), json!(most));
         }
         all.extend(wanted);
@@ -110,7 +109,10 @@ impl Inner {
         described: Described,
     ) -> Result<Ensured> {
         let mut note = self.ours(index, &described).await?;
-        if note.layout != LAYOUT || note.mapping.language != mapping.language {
+        if note.layout != LAYOUT {
+            return Ok(Ensured::Outdated);
+        }
+        if note.mapping.language != mapping.language {
             return Ok(Ensured::NeedsNewIndex);
         }
         let mut new: BTreeMap<String, FieldType> = BTreeMap::new();
@@ -135,6 +137,12 @@ impl Inner {
             note.mapping
                 .fields
                 .extend(new.iter().map(|(path, kind)| (path.clone(), kind.clone())));
+            if let Some(most) = most_fields(note.mapping.fields.len())
+                && !settings.contains_key("index.mapping.total_fields.limit")
+            {
+                let raised = Map::from_iter([("index.mapping.total_fields.limit".to_owned(), json!(most))]);
+                self.set(index, &raised, &described.settings).await?;
+            }
             let change = json!({"_meta": {"instep": note}, "properties": properties(&new)});
             let answer = self
                 .client
@@ -339,6 +347,11 @@ impl Described {
     fn uuid(&self) -> Option<&str> {
         self.settings.get("index.uuid").and_then(Value::as_str)
     }
+}
+
+/// The limit on fields that an index of so many of ours needs, where it is not the cluster's own: a text has two.
+fn most_fields(ours: usize) -> Option<usize> {
+    (2 * ours > FIELDS_BY_DEFAULT - 100).then_some(2 * ours + 100)
 }
 
 /// Settings with their full names, one level deep.

@@ -33,7 +33,7 @@ pub(crate) struct Demo {
     #[arg(long)]
     live: bool,
     /// Index into this OpenSearch or Elasticsearch, instead of the embedded engine: http://127.0.0.1:9200. Its indexes are
-    /// called documents-demo-…; those of an earlier demo are removed.
+    /// called documents-demo_…; those of the folder's earlier demo are removed.
     #[arg(long, value_name = "URL")]
     cluster: Option<String>,
     /// Where the demo keeps its files. An earlier demo there is made again.
@@ -50,8 +50,8 @@ const FILES: [&str; 5] = [
     "instep.toml",
 ];
 
-/// The index set of a demo in a cluster: nobody else's indexes are called so.
-const SET: &str = "demo";
+/// What the index set of a demo in a cluster begins with; the rest is drawn for each folder.
+const SET: &str = "demo_";
 
 /// How long between two changes of `--live`.
 const LIVE_PAUSE: Duration = Duration::from_millis(500);
@@ -59,6 +59,7 @@ const LIVE_PAUSE: Duration = Duration::from_millis(500);
 /// `instep demo`.
 pub(crate) async fn run(demo: Demo, output: &Output) -> Result<ExitCode> {
     let began = Instant::now();
+    let former = former_set(&demo.folder);
     clear(&demo.folder)?;
     let database = demo.folder.join("market.db");
     let mut connection = Connection::open(&database).map_err(|error| broken(&database, error))?;
@@ -84,15 +85,20 @@ pub(crate) async fn run(demo: Demo, output: &Output) -> Result<ExitCode> {
     });
     if let Some(url) = &demo.cluster {
         let url = toml::Value::String(url.clone());
+        // A name of its own, so that no other demo's indexes are met.
+        let set = match &former {
+            Some(former) => former.clone(),
+            None => format!("{SET}{}", &keys.staff[keys.staff.len() - 8..]),
+        };
         text.push_str(&format!(
-            "\n# Where documents live.\n[cluster.main]\nurl = {url}\n\n[set.{SET}]\ncluster = \"main\"\n"
+            "\n# Where documents live.\n[cluster.main]\nurl = {url}\n\n[set.{set}]\ncluster = \"main\"\n"
         ));
     }
     let file = demo.folder.join("instep.toml");
     std::fs::write(&file, &text).map_err(|error| unwritable(&file, &error))?;
 
     let parts = Parts::open(Config::parse(&file, text, &|_| None)?, Access::Owner).await?;
-    if demo.cluster.is_some() {
+    if demo.cluster.is_some() && former.is_some() {
         forget_former(&parts).await?;
     }
     let listener = serving::listen(&parts.config, listen).await?;
@@ -110,10 +116,19 @@ pub(crate) async fn run(demo: Demo, output: &Output) -> Result<ExitCode> {
     done
 }
 
-/// Removes the indexes of an earlier demo from its cluster: their state is gone, and nobody follows them.
+/// The set in a cluster of the demo that this folder holds.
+fn former_set(folder: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(folder.join("instep.toml")).ok()?;
+    let table: toml::Table = text.parse().ok()?;
+    let sets = table.get("set")?.as_table()?;
+    sets.keys().find(|name| name.starts_with(SET)).cloned()
+}
+
+/// Removes the indexes of the folder's earlier demo from the cluster: their state is gone, and nobody follows them.
 async fn forget_former(parts: &Parts) -> Result<()> {
-    let engine = &parts.engine_of(&SET.into())?.engine;
-    let ours = format!("documents-{SET}-");
+    let set = parts.active();
+    let engine = &parts.engine_of(&set)?.engine;
+    let ours = format!("documents-{set}-");
     for index in engine.indexes().await? {
         if index.as_str().starts_with(&ours) {
             engine.drop_index(&index).await?;

@@ -9,18 +9,19 @@ use instep_sync::{Assembler, remake_memo};
 use serde_json::{Value, json};
 
 use crate::command::{collection, configuration, sets};
-use crate::definitions::{Difference, Effect, differences};
+use crate::definitions::{Difference, Effect, differences, ways_on};
 use crate::output::Output;
 use crate::wiring::{self, Access, Parts};
 
 /// So many documents are built to see how long all of them take.
 const SAMPLE: usize = 1_000;
 
-/// `instep plan [--remake <collection>] [--set <set>]`: exits with 1 when something is refused. Nothing is written but the
-/// leave to empty an index, where it is given.
+/// `instep plan [--remake <collection>] [--keep <collection>] [--set <set>]`: exits with 1 when something is refused. Nothing
+/// is written but the leave to empty an index, where it is given or taken back.
 pub(crate) async fn plan(
     path: &Path,
     remake: Option<&str>,
+    keep: Option<&str>,
     set: Option<&str>,
     output: &Output,
 ) -> Result<ExitCode> {
@@ -37,8 +38,16 @@ pub(crate) async fn plan(
     };
     if let (Some(name), Some(log)) = (remake, &log) {
         let name = collection(&config, name)?;
+        // It is meant of the definition as it is now.
+        let fingerprint = assembler.collection(&name)?.fingerprint();
         for set in &wanted {
-            log.set_memo(&remake_memo(set, &name), Some("asked for")).await?;
+            log.set_memo(&remake_memo(set, &name), Some(&fingerprint)).await?;
+        }
+    }
+    if let (Some(name), Some(log)) = (keep, &log) {
+        let name = collection(&config, name)?;
+        for set in &wanted {
+            log.set_memo(&remake_memo(set, &name), None).await?;
         }
     }
     let mut found = differences(&config, &collections, log.as_ref()).await?;
@@ -100,7 +109,9 @@ fn line(difference: &Difference, work: Option<&Work>) -> String {
         Effect::Rebuilt => {
             "changed: the index gets what is new, and every document is built again; search goes on meanwhile"
         }
-        Effect::Refused => "REFUSED: it contradicts what is indexed",
+        Effect::Refused => {
+            "REFUSED: it contradicts what is indexed; instep starts only where another set follows it"
+        }
         Effect::Remade => "remade: the index is emptied and filled again; search finds a part meanwhile",
     };
     let mut text = format!("{collection} in set {set}: {what}");
@@ -117,10 +128,7 @@ fn line(difference: &Difference, work: Option<&Work>) -> String {
         text.push_str(&format!("\n    contradiction: {contradiction}"));
     }
     if difference.effect == Effect::Refused {
-        text.push_str(&format!(
-            "\n    next: go back, or give the field another name; or add a second set and make it active when it has caught up;\n    \
-             or let this index be emptied and filled again: instep plan --remake {collection} --set {set}"
-        ));
+        text.push_str(&format!("\n    next: {}", ways_on(set, collection)));
     }
     text
 }

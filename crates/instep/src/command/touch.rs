@@ -78,11 +78,13 @@ pub(crate) async fn purge(path: &Path, name: &str, output: &Output) -> Result<Ex
     .await?;
     let running = check::in_use(&parts.config.state).is_some();
     let next = match running {
-        true => "the running process removes them now",
-        false => "nothing runs now: the next `instep serve` or `instep sync --once` removes them",
+        true => "the running process removes those that are left",
+        false => {
+            "nothing runs now: the next `instep serve` or `instep sync --once` removes those that are left"
+        }
     };
     let text =
-        format!("{touched} rows of {name} were soft-deleted so long ago that their documents go\n{next}");
+        format!("{touched} rows of {name} were soft-deleted so long ago that they have no documents\n{next}");
     output.result(
         &text,
         &json!({ "collection": name, "due": touched, "running": running }),

@@ -129,7 +129,8 @@ pub(crate) struct RawCollection {
     #[schemars(with = "Option<RawReaders>")]
     pub(crate) deny: Option<At<RawReaders>>,
     /// A document that changes again within so many milliseconds after it was built waits until they are over, and is built
-    /// once for all changes meanwhile. 100 without it; 0 builds at every change.
+    /// once for all changes meanwhile. 100 without it, 10,000 at most; 0 builds at every
+    /// change.
     #[schemars(with = "Option<u32>")]
     pub(crate) debounce_ms: Option<At<u32>>,
     /// Documents of rows that were soft-deleted so long ago go, although their rows are there:

@@ -77,6 +77,20 @@ pub(crate) fn collection(
     if let Err(problem) = within_limits(name, &shape.fields) {
         problems.push(problem);
     }
+    if let Some(debounce) = raw
+        .debounce_ms
+        .as_ref()
+        .filter(|ms| *ms.get_ref() > MOST_DEBOUNCE_MS)
+    {
+        let message = format!(
+            "`debounce_ms` is {}; at most {MOST_DEBOUNCE_MS}",
+            debounce.get_ref()
+        );
+        problems.push(
+            Problem::new(debounce.span(), message)
+                .help("what rests is held in memory, and holds the position back"),
+        );
+    }
     let purge = purge(raw, shape.tree.table(0)).unwrap_or_else(|problem| {
         problems.push(problem);
         None
@@ -108,6 +122,8 @@ pub(crate) fn collection(
 
 /// How soon after a build a document may be built again, where nothing is said.
 const DEBOUNCE_MS: u64 = 100;
+/// The longest rest.
+const MOST_DEBOUNCE_MS: u32 = 10_000;
 /// Fields of a collection, at most: what Elasticsearch takes, too, unless it is told otherwise.
 const MOST_FIELDS: usize = 1_000;
 /// Objects inside each other, at most; the same.

@@ -793,7 +793,8 @@ fn clusters_say_what_they_are() {
     ] {
         let cluster = format!("[cluster.main]\nurl = \"{url}\"\nuser = \"u\"\npassword = \"${{KEY}}\"\n");
         let config = load(&cluster).unwrap();
-        let EngineConfig::Cluster(urls) = &config.clusters[0].engine else {
+        let main = config.clusters.iter().find(|known| known.name.as_str() == "main");
+        let Some(EngineConfig::Cluster(urls)) = main.map(|main| &main.engine) else {
             panic!("{cluster}")
         };
         assert_eq!(urls.in_the_clear().is_some(), in_the_clear, "{url}");

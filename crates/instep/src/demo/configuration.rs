@@ -49,7 +49,9 @@ fn next_slot(text: &str) -> Option<(&str, &str, &str)> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::collections::HashMap;
     use std::path::Path;
+    use std::sync::Arc;
 
     use instep_core::{Mapping, Source};
     use instep_sources::SqliteSource;
@@ -101,9 +103,10 @@ mod tests {
             staff: "staff-0123456789",
         });
         let config = Config::parse(Path::new("instep.toml"), text, &|_| None).unwrap();
-        let source = SqliteSource::open("market".into(), &path).unwrap();
-        let schemas = Schemas::from([("market".into(), source.reader().tables().await.unwrap())]);
-        let collections = config.collections(&schemas).unwrap();
+        let source: Arc<dyn Source> = Arc::new(SqliteSource::open("market".into(), &path).unwrap());
+        let mut schemas = Schemas::from([("market".into(), source.reader().tables().await.unwrap())]);
+        let sources = HashMap::from([("market".into(), source)]);
+        let collections = config.resolved(&sources, &mut schemas).await.unwrap();
         let names: Vec<&str> = collections
             .iter()
             .map(|collection| collection.name.as_str())

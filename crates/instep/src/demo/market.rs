@@ -424,7 +424,7 @@ mod tests {
             .unwrap()
             .map(Result::unwrap)
             .collect();
-        assert_eq!(foreign_keys.len(), 6);
+        assert_eq!(foreign_keys.len(), 7);
         assert!(
             foreign_keys.is_subset(&indexed),
             "without an index: {:?}",

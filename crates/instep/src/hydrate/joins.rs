@@ -1,5 +1,4 @@
-//! What `?hydrate=joins` adds: the root row of each hit with the rows joined to it, as a tree under the definition's own
-//! aliases.
+//! The root row of each hit, for `?hydrate=joins` with the rows joined to it, as a tree under the definition's own aliases.
 //!
 //! Of a joined row only columns are shown that the collection declares as fields there; a join that only readers need is
 //! not shown at all. Joined rows stand in `_joins`, so that no alias can hide a column.
@@ -7,7 +6,7 @@
 use std::collections::HashMap;
 
 use instep_core::{Collection, Content, DocId, Field, NodeId, Result, ResultExt, Visibility};
-use instep_sync::{Assembler, RowTree};
+use instep_sync::{Assembler, RowTree, RowsOf};
 use serde_json::value::RawValue;
 
 use super::{Part, add, columns, part_json, raw};
@@ -21,10 +20,15 @@ pub(super) async fn read(
     collection: &Collection,
     ids: &[DocId],
     visibility: &Visibility,
+    wanted: RowsOf,
 ) -> Result<Vec<Option<Box<RawValue>>>> {
-    let trees = assembler.trees(&collection.name, ids).await;
+    let trees = assembler.trees(&collection.name, ids, wanted).await;
     let trees = trees.context(|| format!("reading the rows behind hits of `{}`", collection.name))?;
-    let shown = Shown::of(collection, &assembler.columns_read(&collection.name)?);
+    let shown = Shown::of(
+        collection,
+        &assembler.columns_read(&collection.name, wanted)?,
+        wanted,
+    );
     trees
         .into_iter()
         .map(|root| match root {
@@ -44,7 +48,7 @@ struct Shown<'a> {
 }
 
 impl<'a> Shown<'a> {
-    fn of(collection: &'a Collection, read: &[Vec<String>]) -> Self {
+    fn of(collection: &'a Collection, read: &[Vec<String>], wanted: RowsOf) -> Self {
         let mut declared: HashMap<NodeId, Vec<(String, Part)>> = HashMap::new();
         let key = collection.root.primary_key.iter();
         let mut root: Vec<(String, Part)> = key.map(|column| (column.clone(), Part::Whole)).collect();
@@ -52,7 +56,9 @@ impl<'a> Shown<'a> {
             .into_iter()
             .for_each(|(column, part)| add(&mut root, column, part));
         declared.insert(0, root);
-        joined(&collection.fields, &mut declared);
+        if wanted == RowsOf::Joined {
+            joined(&collection.fields, &mut declared);
+        }
         let place = |node: NodeId, (column, part): (String, Part)| {
             let at = read[node].iter().position(|known| *known == column)?;
             Some((column, at, part))
@@ -254,8 +260,8 @@ mod tests {
         let schemas = Schemas::from([("db".into(), source.reader().tables().await.unwrap())]);
         let collections = config.collections(&schemas).unwrap();
         let sources = HashMap::from([("db".into(), source)]);
-        let assembler = Arc::new(Assembler::new(sources.clone(), collections.clone()).unwrap());
-        (Hydrator::new(assembler, sources, &collections), tables)
+        let assembler = Arc::new(Assembler::new(sources, collections.clone()).unwrap());
+        (Hydrator::new(assembler, &collections), tables)
     }
 
     async fn read(hydrator: &Hydrator, ids: &[&str], visibility: Visibility) -> Vec<Option<String>> {

@@ -83,9 +83,22 @@ impl Assembler {
             fetches: Vec::new(),
         };
         let wanted = keys(&plan.collection.root, std::slice::from_ref(id));
-        let loaded = Loaded::read(plan, &mut snapshot, wanted, &known.caseless(plan))
-            .await
-            .context(|| format!("reading the rows of `{collection}`"))?;
+        let loaded = Loaded::read(plan, &mut snapshot, wanted, &known.caseless(plan)).await;
+        let loaded = match loaded {
+            Ok(loaded) => loaded,
+            // Too much for memory: the builder says what becomes of it.
+            Err(error) if error.code() == "too_much" => {
+                let fetches = snapshot.fetches;
+                let mut built = self.build(collection, std::slice::from_ref(id)).await?;
+                return Ok(Explained {
+                    built: built.pop().unwrap_or(Built::Gone),
+                    purged: false,
+                    rows: Vec::new(),
+                    fetches,
+                });
+            }
+            Err(error) => return Err(error.context(format!("reading the rows of `{collection}`"))),
+        };
         let rows = plan
             .collection
             .nodes

@@ -1,5 +1,7 @@
 //! Rows as a tree: the root rows of some documents and what is joined to each, for showing rows beside hits.
 
+use std::sync::Arc;
+
 use instep_core::{CollectionName, DocId, NodeId, Readers, Result, ResultExt, Value};
 
 use super::{Assembler, away, keys, roots};
@@ -27,18 +29,52 @@ pub struct RootTree {
     pub readers: Readers,
 }
 
+/// Which rows are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowsOf {
+    /// The root's, as far as its columns are declared as fields.
+    Root,
+    /// All that a document is built from.
+    Joined,
+}
+
 impl Assembler {
-    /// The rows of these documents as they are now: one entry for each id, in their order, all from one snapshot, by one
-    /// fetch for each node of the join tree. `None` where there is no such row.
-    pub async fn trees(&self, collection: &CollectionName, ids: &[DocId]) -> Result<Vec<Option<RootTree>>> {
+    /// The rows of these documents as they are now: one entry for each id, in their order, by one fetch for each node of the
+    /// join tree that is wanted or names readers. All are from one snapshot, unless they are too much for memory at once.
+    /// `None` where there is no such row.
+    pub async fn trees(
+        &self,
+        collection: &CollectionName,
+        ids: &[DocId],
+        wanted: RowsOf,
+    ) -> Result<Vec<Option<RootTree>>> {
         let plan = self.plan(collection)?;
+        let of_rows = self.plan_of_rows(plan, wanted)?;
+        let mut found = Vec::with_capacity(ids.len());
+        let mut open = vec![ids];
+        while let Some(ids) = open.pop() {
+            match self.trees_at_once(&of_rows, ids).await {
+                Ok(trees) => found.extend(trees),
+                Err(error) if error.code() == "too_much" && ids.len() > 1 => {
+                    let (first, rest) = ids.split_at(ids.len() / 2);
+                    open.extend([rest, first]);
+                }
+                // It has no document either.
+                Err(error) if error.code() == "too_much" => found.push(None),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
+    }
+
+    async fn trees_at_once(&self, plan: &Plan, ids: &[DocId]) -> Result<Vec<Option<RootTree>>> {
         let wanted = keys(&plan.collection.root, ids);
         let known = self.known_with_columns(plan).await?;
         let snapshot = self.source(plan).reader().snapshot(None).await;
         let mut snapshot = snapshot.map_err(away)?;
         let loaded = Loaded::read(plan, &mut *snapshot, wanted, &known.caseless(plan))
             .await
-            .context(|| format!("reading the rows of `{collection}`"))?;
+            .context(|| format!("reading the rows of `{}`", plan.collection.name))?;
         drop(snapshot);
         let roots = roots(plan, &loaded);
         let tree = |id: &DocId| {
@@ -54,10 +90,17 @@ impl Assembler {
         Ok(ids.iter().map(tree).collect())
     }
 
-    /// The columns that are read of each node's table, by node: those that documents need.
-    pub fn columns_read(&self, collection: &CollectionName) -> Result<Vec<Vec<String>>> {
-        let plan = self.plan(collection)?;
+    /// The columns that are read of each node's table, by node.
+    pub fn columns_read(&self, collection: &CollectionName, wanted: RowsOf) -> Result<Vec<Vec<String>>> {
+        let plan = self.plan_of_rows(self.plan(collection)?, wanted)?;
         Ok(plan.fetches.iter().map(|fetch| fetch.columns.clone()).collect())
+    }
+
+    fn plan_of_rows(&self, plan: &Arc<Plan>, wanted: RowsOf) -> Result<Arc<Plan>> {
+        match wanted {
+            RowsOf::Root => Plan::of_rows(&plan.collection).map(Arc::new),
+            RowsOf::Joined => Ok(plan.clone()),
+        }
     }
 }
 

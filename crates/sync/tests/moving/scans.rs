@@ -152,7 +152,10 @@ async fn an_index_that_does_not_fit_its_definition_is_made_again_when_a_person_s
     );
     let set = rig.status(0).await.set;
     let asked = instep_sync::remake_memo(&set, &collection().name);
-    rig.log.set_memo(&asked, Some("asked for")).await.unwrap();
+    rig.log
+        .set_memo(&asked, Some(&collection().fingerprint()))
+        .await
+        .unwrap();
     rig.log.set_state(&set, &SetState::Following).await.unwrap();
     rig.until("filled", || async { engine.documents(&name) == rows.documents() })
         .await;

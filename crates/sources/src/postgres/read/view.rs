@@ -187,7 +187,10 @@ impl View {
                 Ok(())
             })
             .await;
-        self.stage = Stage::Answered;
+        // What was too much is not read to its end: the session is given up.
+        if !answer.as_ref().is_err_and(|error| error.code() == "too_much") {
+            self.stage = Stage::Answered;
+        }
         // The server may have opened the view before it refused the rest.
         if let Some(opened) = opened {
             self.opened(opened)?;
