@@ -111,6 +111,15 @@ pub trait RowReader: Send + Sync {
 pub trait Snapshot: Send {
     /// Reads rows. One statement, or a few by size; never one per row.
     async fn fetch(&mut self, wanted: &Fetch) -> Result<Rows>;
+
+    /// Several at once, in the order of the answers: the same rows as one by one, perhaps sooner.
+    async fn fetch_all(&mut self, wanted: &[Fetch]) -> Result<Vec<Rows>> {
+        let mut all = Vec::with_capacity(wanted.len());
+        for wanted in wanted {
+            all.push(self.fetch(wanted).await?);
+        }
+        Ok(all)
+    }
 }
 
 /// A prerequisite and whether it is met.

@@ -28,7 +28,7 @@ pub(crate) fn from_tantivy(error: TantivyError, what: &str) -> Error {
         TantivyError::IoError(_) | TantivyError::OpenWriteError(_) | TantivyError::ErrorInThread(_) => {
             Error::transient(
                 "index_io",
-                format!("{what}: the index's files cannot be read or written"),
+                format!("{what}: the index's files cannot be read or written: {error}"),
             )
             .with_remedy("look at the disk that holds the index: space, permissions, health")
         }

@@ -454,6 +454,12 @@ impl Writers {
         policy.set_min_layer_size(2_000);
         policy.set_del_docs_ratio_before_merge(0.3);
         writer.set_merge_policy(Box::new(policy));
+        // A process that died while it committed may have left files of the commit that never was. The next commit would
+        // take the same names, and fail over them for ever.
+        writer
+            .garbage_collect_files()
+            .wait()
+            .map_err(|error| from_tantivy(error, "opening an index for writing"))?;
         Ok(writer)
     }
 

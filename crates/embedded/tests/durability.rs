@@ -252,6 +252,48 @@ async fn an_index_is_replaced_whole_or_not_at_all() {
     }
 }
 
+/// A process that dies after it wrote which documents are gone, and before the commit, leaves files that the next commit would
+/// write again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_of_a_commit_that_never_was_are_in_nobodys_way() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let index = IndexName::from("one");
+    let engine = open(directory.path());
+    engine
+        .ensure(&index, &mapping(), &Settings::new())
+        .await
+        .expect("ensure");
+    let writes = (0..10).map(|at| (index.clone(), put(&format!("d{at}"), at, 1)));
+    engine.apply(writes.collect()).await.expect("apply");
+    drop(engine);
+    let folder = directory.path().join("indexes/one");
+    let names = std::fs::read_dir(&folder)
+        .expect("a directory")
+        .map(|entry| entry.expect("an entry").file_name());
+    let names: Vec<String> = names.map(|name| name.to_string_lossy().into_owned()).collect();
+    let segment = names
+        .iter()
+        .find_map(|name| name.strip_suffix(".store"))
+        .expect("a segment");
+    let known = folder.join(".managed.json");
+    let text = std::fs::read_to_string(&known).expect("the list of files");
+    let mut managed: Vec<String> = serde_json::from_str(&text).expect("a list");
+    for operation in 0..100 {
+        let name = format!("{segment}.{operation}.del");
+        std::fs::write(folder.join(&name), "left over").expect("a file");
+        managed.push(name);
+    }
+    std::fs::write(&known, serde_json::to_string(&managed).expect("a list")).expect("the list of files");
+    let engine = open(directory.path());
+    let delete = Write::Delete(id("d3"), Ticket(2));
+    let applied = engine.apply(vec![(index.clone(), delete)]).await.expect("apply");
+    assert!(matches!(applied[..], [Applied::Done]), "{applied:?}");
+    let walked = engine.walk(&index, None, 20).await.expect("a walk");
+    assert_eq!(walked.documents.len(), 9);
+    let left = std::fs::read_dir(&folder).expect("a directory").count();
+    assert!(left < 40, "{left} files");
+}
+
 /// While an index gets new fields it is searched as it was, and other indexes are opened.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_index_is_searched_while_it_gets_fields() {

@@ -1,4 +1,4 @@
-//! Reads the rows of a batch of documents: one fetch for each node of the join tree, all in one snapshot.
+//! Reads the rows of a batch of documents: one fetch for each node of the join tree, level by level, all in one snapshot.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -49,33 +49,59 @@ impl Loaded {
                 rows.retain(|row| may_meet(&row[at]));
             }
         };
-        let mut rows = fetch(snapshot, root, &plan.fetches[0], root.key.clone(), keys).await?;
-        meeting(&mut rows, &plan.fetches[0]);
-        let mut nodes = vec![Linked {
+        let wanted = &plan.fetches[0];
+        let mut rows = match keys.is_empty() {
+            true => Rows::new(wanted.columns.len()),
+            false => snapshot.fetch(&wanted.of(root, root.key.clone(), keys)).await?,
+        };
+        meeting(&mut rows, wanted);
+        let all = &plan.collection.nodes;
+        let mut nodes: Vec<Option<Linked>> = all.iter().map(|_| None).collect();
+        nodes[0] = Some(Linked {
             rows,
             ..Linked::default()
-        }];
-        let joined = plan.collection.nodes.iter().zip(&plan.fetches).zip(caseless);
-        for ((node, wanted), caseless) in joined.skip(1) {
-            let parent = node.parent.expect("only the root has no parent");
-            if !plan.needed[nodes.len()] {
-                nodes.push(Linked {
-                    rows: Rows::new(wanted.columns.len()),
-                    groups: vec![None; nodes[parent].rows.len()],
-                    ..Linked::default()
-                });
-                continue;
+        });
+        // Level by level, so that what needs no other of a level's rows is asked for at once.
+        let mut above: Vec<NodeId> = vec![0];
+        while !above.is_empty() {
+            let is_next = |id: &NodeId| all[*id].parent.is_some_and(|parent| above.contains(&parent));
+            let level: Vec<NodeId> = (0..all.len()).filter(is_next).collect();
+            let mut asked: Vec<(NodeId, Joined, usize)> = Vec::with_capacity(level.len());
+            let mut fetches = Vec::with_capacity(level.len());
+            for id in &level {
+                let (node, wanted) = (&all[*id], &plan.fetches[*id]);
+                let parent = nodes[node.parent.expect("it has one")].as_ref();
+                let parent = parent.expect("what is above was read");
+                if !plan.needed[*id] {
+                    nodes[*id] = Some(Linked::nothing(wanted, parent.rows.len()));
+                    continue;
+                }
+                let (joined, values) = Joined::of(&parent.rows, &wanted.parent, &caseless[*id]);
+                match values.is_empty() {
+                    true => {
+                        let rows = Rows::new(wanted.columns.len());
+                        nodes[*id] = Some(joined.link(rows, 0, wanted, &caseless[*id])?);
+                    }
+                    false => {
+                        asked.push((*id, joined, values.len()));
+                        fetches.push(wanted.of(node, node.own_columns(), values));
+                    }
+                }
             }
-            let (joined, values) = Joined::of(&nodes[parent].rows, &wanted.parent, caseless);
-            let groups = values.len();
-            let mut rows = fetch(snapshot, node, wanted, node.own_columns(), values).await?;
-            meeting(&mut rows, wanted);
-            nodes.push(
-                joined
-                    .link(rows, groups, wanted, caseless)
-                    .context(|| format!("reading table `{}`", node.table))?,
-            );
+            let answered = match fetches.is_empty() {
+                true => Vec::new(),
+                false => snapshot.fetch_all(&fetches).await?,
+            };
+            for ((id, joined, groups), mut rows) in asked.into_iter().zip(answered) {
+                let wanted = &plan.fetches[id];
+                meeting(&mut rows, wanted);
+                let linked = joined.link(rows, groups, wanted, &caseless[id]);
+                nodes[id] = Some(linked.context(|| format!("reading table `{}`", all[id].table))?);
+            }
+            above = level;
         }
+        let nodes: Option<Vec<Linked>> = nodes.into_iter().collect();
+        let nodes = nodes.expect("every node hangs on the root");
         Ok(Loaded { nodes, uncomputed })
     }
 
@@ -188,6 +214,15 @@ impl Loaded {
 }
 
 impl Linked {
+    /// Of a node that is not read.
+    fn nothing(wanted: &NodeFetch, parents: usize) -> Self {
+        Linked {
+            rows: Rows::new(wanted.columns.len()),
+            groups: vec![None; parents],
+            ..Linked::default()
+        }
+    }
+
     /// The rows that belong to a row of the parent node.
     fn group(&self, parent: u32) -> &[u32] {
         let Some(group) = self.groups[parent as usize].map(|group| group as usize) else {
@@ -202,24 +237,16 @@ fn may_meet(condition: &Value) -> bool {
     Condition::holds(condition) || matches!(condition, Value::Bytes(_))
 }
 
-async fn fetch(
-    snapshot: &mut dyn Snapshot,
-    node: &Node,
-    wanted: &NodeFetch,
-    by: Vec<String>,
-    values: Vec<Vec<Value>>,
-) -> Result<Rows> {
-    if values.is_empty() {
-        return Ok(Rows::new(wanted.columns.len()));
+impl NodeFetch {
+    fn of(&self, node: &Node, by: Vec<String>, values: Vec<Vec<Value>>) -> Fetch {
+        Fetch {
+            table: node.table.clone(),
+            columns: self.columns.clone(),
+            by,
+            values,
+            page: None,
+        }
     }
-    let wanted = Fetch {
-        table: node.table.clone(),
-        columns: wanted.columns.clone(),
-        by,
-        values,
-        page: None,
-    };
-    snapshot.fetch(&wanted).await
 }
 
 /// What the rows of a parent node join by: tuples, distinct as the join compares them, numbered.

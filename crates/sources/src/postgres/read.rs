@@ -179,41 +179,115 @@ struct PostgresSnapshot {
 impl Snapshot for PostgresSnapshot {
     async fn fetch(&mut self, wanted: &Fetch) -> Result<Rows> {
         let reading = || format!("reading rows of `{}`", wanted.table);
-        if wanted.columns.is_empty() || wanted.by.is_empty() {
-            let message = "a fetch names the columns it matches and returns";
-            return Err(Error::fatal("bad_fetch", message));
-        }
-        let page = wanted.page.as_ref().map_or(&[][..], |page| &page.key);
-        let named = [wanted.columns.as_slice(), wanted.by.as_slice(), page];
-        let schema = schema_with(&self.database, &wanted.table, &named)
-            .await
-            .context(reading)?;
+        let schema = self.schema_for(wanted).await.context(reading)?;
         let table = table_of(&schema, &wanted.table)?;
-        let Some(mut view) = self.view.take() else {
-            let message = "an earlier fetch of this snapshot failed or was abandoned";
-            return Err(Error::transient("snapshot_lost", message));
-        };
+        let mut view = self.taken()?;
         let rows = fetch(&self.database, &mut view, table, wanted)
             .await
             .context(reading)?;
         self.view = Some(view);
         Ok(rows)
     }
+
+    /// In one round trip, unless the server may refuse a value or an expression of one of them.
+    async fn fetch_all(&mut self, wanted: &[Fetch]) -> Result<Vec<Rows>> {
+        let reading = || {
+            let tables: Vec<String> = wanted
+                .iter()
+                .map(|wanted| format!("`{}`", wanted.table))
+                .collect();
+            format!("reading rows of {}", tables.join(", "))
+        };
+        let mut schemas = Vec::with_capacity(wanted.len());
+        for wanted in wanted {
+            schemas.push(self.schema_for(wanted).await.context(reading)?);
+        }
+        let database = self.database.clone();
+        let mut prepared = Vec::with_capacity(wanted.len());
+        for (wanted, schema) in wanted.iter().zip(&schemas) {
+            let table = table_of(schema, &wanted.table)?;
+            let (statement, tuples) = statement(&database, table, wanted).context(reading)?;
+            let read = match tuples.is_empty() {
+                true => None,
+                false => Some(statement.read(&tuples, 0..tuples.count, false).context(reading)?),
+            };
+            prepared.push((statement.columns.len(), read));
+        }
+        let doubtful =
+            |(_, read): &(usize, Option<Read<'_>>)| read.as_ref().is_some_and(|read| read.doubtful);
+        if prepared.iter().any(doubtful) {
+            let mut all = Vec::with_capacity(wanted.len());
+            for wanted in wanted {
+                all.push(self.fetch(wanted).await?);
+            }
+            return Ok(all);
+        }
+        let mut view = self.taken()?;
+        let widths: Vec<(usize, bool)> = prepared
+            .iter()
+            .map(|(width, read)| (*width, read.is_some()))
+            .collect();
+        let reads: Vec<Read<'_>> = prepared.into_iter().filter_map(|(_, read)| read).collect();
+        let answered = match reads.is_empty() {
+            true => Vec::new(),
+            false => view.read_all(&reads).await.context(reading)?,
+        };
+        self.view = Some(view);
+        let mut answered = answered.into_iter();
+        let rows = wanted
+            .iter()
+            .zip(widths)
+            .map(|(wanted, (width, is_read))| match is_read {
+                true => answered.next().map(|rows| as_asked(rows, wanted)),
+                false => Some(Rows::new(width)),
+            });
+        let rows: Option<Vec<Rows>> = rows.collect();
+        rows.ok_or_else(|| Error::fatal("bad_answer", "fewer statements were answered than asked"))
+    }
 }
 
-async fn fetch(database: &Database, view: &mut View, table: &Table, wanted: &Fetch) -> Result<Rows> {
+impl PostgresSnapshot {
+    /// The tables as they must be for this fetch.
+    async fn schema_for(&self, wanted: &Fetch) -> Result<Arc<Schema>> {
+        if wanted.columns.is_empty() || wanted.by.is_empty() {
+            let message = "a fetch names the columns it matches and returns";
+            return Err(Error::fatal("bad_fetch", message));
+        }
+        let page = wanted.page.as_ref().map_or(&[][..], |page| &page.key);
+        let named = [wanted.columns.as_slice(), wanted.by.as_slice(), page];
+        schema_with(&self.database, &wanted.table, &named).await
+    }
+
+    fn taken(&mut self) -> Result<View> {
+        self.view.take().ok_or_else(|| {
+            let message = "an earlier fetch of this snapshot failed or was abandoned";
+            Error::transient("snapshot_lost", message)
+        })
+    }
+}
+
+fn statement<'a>(
+    database: &'a Database,
+    table: &'a Table,
+    wanted: &'a Fetch,
+) -> Result<(Statement<'a>, Tuples<'a>)> {
     let columns = places(table, &wanted.columns)?;
     let by = places(table, &wanted.by)?;
-    let tuples = Tuples::of(database, table, &by, &wanted.values);
-    if tuples.is_empty() {
-        return Ok(Rows::new(columns.len()));
-    }
+    let tuples = Tuples::of(database, table, by, &wanted.values);
     let statement = Statement {
         database,
         table,
         columns,
         page: wanted.page.as_ref(),
     };
+    Ok((statement, tuples))
+}
+
+async fn fetch(database: &Database, view: &mut View, table: &Table, wanted: &Fetch) -> Result<Rows> {
+    let (statement, tuples) = statement(database, table, wanted)?;
+    if tuples.is_empty() {
+        return Ok(Rows::new(statement.columns.len()));
+    }
     Ok(as_asked(statement.run(view, tuples).await?, wanted))
 }
 

@@ -16,7 +16,7 @@ const MOST_SIEVES: usize = 1_000;
 /// The tuples to match, column by column, each value as text that its column's type takes.
 pub(super) struct Tuples<'a> {
     table: &'a Table,
-    by: &'a [usize],
+    by: Vec<usize>,
     columns: Vec<Vec<Vec<u8>>>,
     pub(super) count: usize,
     /// Whether there is anything else than integers, which are judged without the server.
@@ -25,19 +25,19 @@ pub(super) struct Tuples<'a> {
 
 impl<'a> Tuples<'a> {
     /// Without those that no row can have.
-    pub(super) fn of(database: &Database, table: &'a Table, by: &'a [usize], values: &[Vec<Value>]) -> Self {
+    pub(super) fn of(database: &Database, table: &'a Table, by: Vec<usize>, values: &[Vec<Value>]) -> Self {
         let any_bytes = locked(&database.reading).any_bytes;
         let mut tuples = Tuples {
             table,
-            by,
             columns: vec![Vec::with_capacity(values.len()); by.len()],
+            by,
             count: 0,
             doubtful: false,
         };
         for tuple in values {
             let written = tuple
                 .iter()
-                .zip(by)
+                .zip(&tuples.by)
                 .map(|(value, at)| literal::written(value, &table.types[*at], any_bytes));
             let Some(written) = written.collect::<Option<Vec<_>>>() else {
                 continue;
@@ -57,13 +57,13 @@ impl<'a> Tuples<'a> {
 
     /// That a row is one of these, in a form that an index on the columns serves.
     pub(super) fn condition(&self, range: Range<usize>, sql: &mut String) {
-        if let ([at], false) = (self.by, self.has_arrays()) {
+        if let ([at], false) = (&self.by[..], self.has_arrays()) {
             let _ = write!(sql, "{} = any (", list(self.table, &[*at]));
             self.array(0, range, sql);
             sql.push(')');
             return;
         }
-        let _ = write!(sql, "({}) in (select ", list(self.table, self.by));
+        let _ = write!(sql, "({}) in (select ", list(self.table, &self.by));
         for (place, at) in self.by.iter().enumerate() {
             let cast = self.table.types[*at].sql();
             let _ = write!(sql, "{}u.c{place}::{cast}", if place > 0 { "," } else { "" });
@@ -140,7 +140,9 @@ impl<'a> Tuples<'a> {
         Ok(Tuples {
             columns: self.columns.iter().map(part).collect(),
             count: good.iter().map(Range::len).sum(),
-            ..*self
+            table: self.table,
+            by: self.by.clone(),
+            doubtful: self.doubtful,
         })
     }
 

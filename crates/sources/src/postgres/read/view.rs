@@ -101,6 +101,42 @@ pub(super) struct Read<'a> {
     pub(super) blank: bool,
 }
 
+/// The answer to one read, while it comes.
+struct Answer<'a> {
+    read: &'a Read<'a>,
+    types: Vec<&'a value::Type>,
+    rows: Rows,
+    readable: bool,
+    /// Until the check that follows the rows says otherwise.
+    changed: bool,
+}
+
+impl<'a> Answer<'a> {
+    fn of(read: &'a Read<'a>) -> Self {
+        let types: Vec<&value::Type> = read.columns.iter().map(|at| &read.table.types[*at]).collect();
+        Answer {
+            rows: Rows::new(types.len()),
+            read,
+            types,
+            readable: true,
+            changed: true,
+        }
+    }
+
+    fn row(&mut self, line: &Line, form: Form) -> Result<()> {
+        self.readable &= push(line, &self.types, form, &mut self.rows)?;
+        match self.rows.is_too_much() {
+            true => Err(Rows::too_much()),
+            false => Ok(()),
+        }
+    }
+
+    fn checked(&mut self, line: &Line) -> Result<()> {
+        self.changed = !check_holds(line, self.read)?;
+        Ok(())
+    }
+}
+
 impl View {
     /// A view not older than `at_least` and than all that was handed over.
     pub(super) async fn open(database: &Arc<Database>, at_least: Option<Lsn>) -> Result<View> {
@@ -131,60 +167,72 @@ impl View {
     /// The rows of one statement. After an error the view is of no use any more, but for [`View::recover`] after the
     /// refusal of a value in a doubtful one.
     pub(super) async fn read(&mut self, read: &Read<'_>) -> Result<Rows> {
-        match self.read_as(read, Form::Text).await? {
-            Some(rows) => Ok(rows),
-            None => {
-                let rows = self.read_as(read, Form::Hex).await?;
-                rows.ok_or_else(|| Error::fatal("bad_answer", "hexadecimal digits are not valid UTF-8"))
-            }
+        let mut rows = self.read_all(std::slice::from_ref(read)).await?;
+        rows.pop().ok_or_else(bad_answer)
+    }
+
+    /// The same for several, of which none is doubtful unless it is the only one: in one round trip.
+    pub(super) async fn read_all(&mut self, reads: &[Read<'_>]) -> Result<Vec<Rows>> {
+        let mut all = Vec::with_capacity(reads.len());
+        for (read, rows) in reads.iter().zip(self.read_as(reads, Form::Text).await?) {
+            all.push(match rows {
+                Some(rows) => rows,
+                None => {
+                    let hex = self
+                        .read_as(std::slice::from_ref(read), Form::Hex)
+                        .await?
+                        .pop()
+                        .flatten();
+                    hex.ok_or_else(|| Error::fatal("bad_answer", "hexadecimal digits are not valid UTF-8"))?
+                }
+            });
         }
+        Ok(all)
     }
 
     /// `None` when a value is no UTF-8.
-    async fn read_as(&mut self, read: &Read<'_>, form: Form) -> Result<Option<Rows>> {
-        let mut sql = String::with_capacity(read.from.len() + 2_000);
+    async fn read_as(&mut self, reads: &[Read<'_>], form: Form) -> Result<Vec<Option<Rows>>> {
+        let mut sql = String::with_capacity(reads.iter().map(|read| read.from.len() + 2_000).sum());
         let opening = self.begun.is_none();
         if opening {
             opening_sql(&mut sql);
         }
-        if read.by_index != self.by_index {
-            let whole = if read.by_index { "off" } else { "on" };
-            sql.push_str(&format!("set local enable_seqscan = {whole};"));
-            self.by_index = read.by_index;
+        for read in reads {
+            if read.by_index != self.by_index {
+                let whole = if read.by_index { "off" } else { "on" };
+                sql.push_str(&format!("set local enable_seqscan = {whole};"));
+                self.by_index = read.by_index;
+            }
+            if read.doubtful {
+                sql.push_str("savepoint read;");
+            }
+            data_sql(read, form, &mut sql);
+            check_sql(read, &mut sql);
         }
-        if read.doubtful {
-            sql.push_str("savepoint read;");
-        }
-        data_sql(read, form, &mut sql);
-        check_sql(read, &mut sql);
         let flushing = self.begun.as_ref().is_none_or(|begun| begun.unflushed.is_some());
         if flushing {
             sql.push_str(FLUSHED);
         }
-        let data = usize::from(opening);
-        let types: Vec<&value::Type> = read.columns.iter().map(|at| &read.table.types[*at]).collect();
-        let mut rows = Rows::new(types.len());
+        let first = usize::from(opening);
+        let mut answers: Vec<Answer<'_>> = reads.iter().map(Answer::of).collect();
         let mut opened = None;
-        let mut changed = true;
         let mut flushed = None;
-        let mut readable = true;
         self.stage = Stage::Asking;
         let answer = self
             .session()?
             .each(&sql, |statement, line| {
-                if statement == data {
-                    readable &= push(&line, &types, form, &mut rows)?;
-                    if rows.is_too_much() {
-                        return Err(Rows::too_much());
-                    }
-                } else if statement < data {
+                let Some(at) = statement.checked_sub(first) else {
                     opened = Some(Opened::of(&line)?);
-                } else if statement == data + 1 {
-                    changed = !check_holds(&line, read)?;
-                } else {
-                    flushed = lsn(&line, 0)?;
+                    return Ok(());
+                };
+                match answers.get_mut(at / 2) {
+                    Some(answer) if at % 2 == 0 => answer.row(&line, form),
+                    Some(answer) => answer.checked(&line),
+                    None => {
+                        flushed = lsn(&line, 0)?;
+                        Ok(())
+                    }
                 }
-                Ok(())
             })
             .await;
         // What was too much is not read to its end: the session is given up.
@@ -200,16 +248,22 @@ impl View {
                 self.forget_schema();
             }
         })?;
-        if changed {
+        if let Some(changed) = answers.iter().find(|answer| answer.changed) {
             self.forget_schema();
             return Err(Error::transient(
                 "schema_changed",
-                format!("table `{}` was changed while it was read", read.table.schema.name),
+                format!(
+                    "table `{}` was changed while it was read",
+                    changed.read.table.schema.name
+                ),
             )
             .with_remedy("nothing needs to be done: it is read again"));
         }
         self.wait_until_flushed(flushed).await?;
-        Ok(readable.then_some(rows))
+        let rows = answers
+            .into_iter()
+            .map(|answer| answer.readable.then_some(answer.rows));
+        Ok(rows.collect())
     }
 
     /// Back to before a statement whose values were refused.
