@@ -165,6 +165,7 @@ fn nothing_is_lost_on_a_bad_road() {
         (Fault::Half, "engine_unreadable"),
         (Fault::Cut(0), "engine_cut"),
         (Fault::Cut(60), "engine_cut"),
+        (Fault::Silence, "engine_silent"),
     ];
     for (round, (fault, code)) in cases.into_iter().enumerate() {
         let before = faults.disturbed();

@@ -9,10 +9,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use instep_conformance::in_full;
+use instep_conformance::node::Node;
 use instep_conformance::postgres::{self, Database, Replication};
 use serde_json::json;
 
-use super::world::{assert_in_step, configuration, load, settled};
+use crate::clusters;
+use super::world::{assert_in_step, comes_in_step, configuration, load, settled};
 use crate::support::product::Product;
 use crate::support::tate;
 
@@ -215,6 +217,40 @@ fn concurrent_writers_leave_nothing_behind() {
         &database,
         &format!("{made} transactions beside pgbench on its own tables"),
     );
+}
+
+/// The same writers, 100 transactions a second, into a cluster, while our process is killed and started again: every two
+/// seconds for ten, or every five for two minutes with `--long`.
+#[test]
+fn writers_and_kills_into_a_cluster_leave_nothing_behind() {
+    let (Some(url), Some(data), Some(_)) = (
+        Node::any(),
+        tate::folder("writers into a cluster"),
+        postgres::or_skip("writers into a cluster"),
+    ) else {
+        return;
+    };
+    let server = postgres::Server::start(&[]);
+    let database = server.database("cluster");
+    load(&data, &database, Some(LAST));
+    let folder = tempfile::tempdir().expect("a folder");
+    let (text, _clean) = clusters::configuration(&configuration(&database.url()), &url, "writers");
+    let product = Product::new(folder.path(), &text);
+    assert_eq!(product.json(&["sync", "--once"])["complete"], json!(true));
+    let (seconds, pause) = if in_full() { (120, 5) } else { (10, 2) };
+    let mut served = product.serve();
+    let writing = writers(&database, 100, seconds);
+    for _ in 0..seconds / pause {
+        std::thread::park_timeout(Duration::from_secs(pause));
+        drop(served);
+        served = product.serve();
+    }
+    let made = finished(writing);
+    settled(&served, &database);
+    let what = format!("{made} transactions and {} kills into a cluster", seconds / pause);
+    // Until the cluster has refreshed.
+    comes_in_step(&served, &database, &what);
+    assert_in_step(&product, &served, &database, &what);
 }
 
 /// 2,000 single-row updates at 50 a second with both cores loaded and pgbench on its own tables beside them, also with a
