@@ -10,8 +10,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use instep_core::{
-    Change, ChangeFeed, DocId, Fault, Fetch, Key, Page, Position, RowChange, Source, TableSchema, Value,
-    Watched,
+    Change, ChangeFeed, Fault, Fetch, Key, Position, RowChange, Source, TableSchema, Value, Watched,
 };
 
 pub use expressions::{
@@ -20,9 +19,9 @@ pub use expressions::{
 };
 
 pub use reading::{
-    a_documents_id_leads_back_to_its_row, a_fetch_returns_each_matching_row_once, a_page_continues_after_its_key,
-    a_snapshot_sees_one_state, fetches_at_once_are_answered_as_one_by_one, keys_are_scanned_in_one_order_from_any_point,
-    schemas_are_described,
+    a_documents_id_leads_back_to_its_row, a_fetch_returns_each_matching_row_once,
+    a_page_continues_after_its_key, a_snapshot_sees_one_state, fetches_at_once_are_answered_as_one_by_one,
+    keys_are_scanned_in_one_order_from_any_point, schemas_are_described,
 };
 
 /// A database that starts empty, and an application that uses it.

@@ -211,7 +211,12 @@ impl Inner {
     fn ensure(&self, name: &IndexName, mapping: &Mapping) -> Result<Ensured> {
         let directory = index::directory(&self.directory, name)?;
         let changes = lock(&self.changes);
-        index::settle(&directory)?;
+        if index::settle(&directory)?
+            && let Some(former) = lock(&self.indexes).remove(name)
+        {
+            former.queue.close();
+            self.writers.forget(name);
+        }
         let Some(description) = index::describe(&directory)? else {
             index::create(&directory, mapping)?;
             return Ok(Ensured::Created);

@@ -156,13 +156,14 @@ pub(crate) fn replacement(directory: &Path) -> PathBuf {
     name.into()
 }
 
-/// Ends or undoes a replacement that was under way: one that is complete takes the index's place, another goes.
-pub(crate) fn settle(directory: &Path) -> Result<()> {
+/// Ends or undoes a replacement that was under way: one that is complete takes the index's place, another goes. Returns
+/// whether the directory holds another index now.
+pub(crate) fn settle(directory: &Path) -> Result<bool> {
     let next = replacement(directory);
     match (next.is_dir(), next.join(COMPLETE).is_file()) {
-        (true, true) => finish_replacing(directory),
-        (true, false) => remove_all(&next),
-        (false, _) => Ok(()),
+        (true, true) => finish_replacing(directory).map(|()| true),
+        (true, false) => remove_all(&next).map(|()| false),
+        (false, _) => Ok(false),
     }
 }
 

@@ -229,7 +229,7 @@ async fn an_index_is_replaced_whole_or_not_at_all() {
         let engine = open(directory.path());
         assert_eq!(
             engine.indexes().await.expect("indexes"),
-            [index.clone()],
+            std::slice::from_ref(&index),
             "{what}"
         );
         let walked = engine.walk(&index, None, 10).await.expect("walk");

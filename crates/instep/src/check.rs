@@ -176,7 +176,7 @@ fn roles(subject: &str, product: &str, sets: &[&str]) -> [Finding; 2] {
             json!({ "cluster_permissions": ["cluster_monitor", "cluster_composite_ops"],
                     "index_permissions": [{ "index_patterns": all, "allowed_actions": ["crud", "create_index", "manage"] }] }),
             json!({ "cluster_permissions": ["cluster_monitor", "cluster_composite_ops_ro"],
-                    "index_permissions": [{ "index_patterns": indexes, "allowed_actions": ["read", "indices_monitor"] }] }),
+                    "index_permissions": [{ "index_patterns": indexes, "allowed_actions": ["read", "indices:admin/get", "indices:admin/mappings/get"] }] }),
         ),
         false => (
             "_security/role",

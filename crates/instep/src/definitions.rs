@@ -9,10 +9,10 @@
 use std::collections::BTreeMap;
 
 use instep_core::{
-    ChangeLog, Collection, CollectionName, Error, FieldType, Language, Mapping, Result, SetName, SourceName,
-    TableName,
+    ChangeLog, Collection, CollectionName, Error, FieldType, Language, Mapping, ReadersFrom, ReadersRule,
+    Result, SetName, SourceName, TableName,
 };
-use instep_sync::{SignalledLog, remake_memo};
+use instep_sync::{SignalledLog, definition_memo, remake_memo};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -64,7 +64,7 @@ impl Known {
         let root = &collection.nodes[0];
         let mut parts = BTreeMap::from([
             ("where".to_owned(), json!(root.condition)),
-            ("readers".to_owned(), json!(collection.readers)),
+            ("readers".to_owned(), readers(collection)),
             ("language".to_owned(), json!(collection.language)),
             ("purge".to_owned(), json!(collection.purge)),
         ]);
@@ -103,6 +103,10 @@ impl Known {
             }
         }
         self
+    }
+
+    fn text(&self) -> String {
+        serde_json::to_string(self).expect("names and values are JSON")
     }
 
     fn changes(&self, former: &Known) -> Vec<String> {
@@ -182,6 +186,33 @@ impl Known {
     }
 }
 
+/// Who may read a document, without the numbers of nodes, which count the joins of fields.
+fn readers(collection: &Collection) -> Value {
+    let from = |from: &ReadersFrom| match from {
+        ReadersFrom::Joined {
+            node,
+            column,
+            subject,
+        } => {
+            let mut way = Vec::new();
+            let mut at = Some(*node).filter(|node| *node > 0);
+            while let Some(node) = at.map(|at| &collection.nodes[at]) {
+                way.push(json!([node.table, node.on, node.condition]));
+                at = node.parent.filter(|parent| *parent > 0);
+            }
+            json!({ "way": way, "column": column, "subject": subject })
+        }
+        ReadersFrom::Array(_) | ReadersFrom::Subject(_) => json!(from),
+    };
+    match &collection.readers {
+        ReadersRule::Public => json!("public"),
+        ReadersRule::Rows { allow, deny } => json!({
+            "allow": allow.iter().map(from).collect::<Vec<_>>(),
+            "deny": deny.iter().map(from).collect::<Vec<_>>(),
+        }),
+    }
+}
+
 fn named(kind: &FieldType) -> String {
     match kind {
         FieldType::Text { analyzer, keyword } => {
@@ -197,10 +228,6 @@ fn named(kind: &FieldType) -> String {
             }
         }
     }
-}
-
-fn memo(set: &SetName, collection: &CollectionName) -> String {
-    format!("definition/{set}/{collection}")
 }
 
 /// What these definitions change, set by set. Without a state everything is new.
@@ -221,7 +248,8 @@ pub(crate) async fn differences(
                 None => None,
             };
             // It was said of a definition, and holds for that one alone.
-            let remade = remade.is_some_and(|fingerprint| fingerprint == collection.fingerprint());
+            let fingerprint = collection.fingerprint();
+            let remade = remade.is_some_and(|leave| leave.lines().next() == Some(&fingerprint));
             found.push(difference(set, collection, former.as_ref(), remade));
         }
     }
@@ -257,28 +285,26 @@ fn difference(set: &SetName, collection: &Collection, former: Option<&Known>, re
 }
 
 /// Refuses definitions that contradict what is indexed, and remembers the others; the indexes are made to fit afterwards.
-///
-/// A set that cannot follow does not keep the process from starting where another one can: those sets are returned, with
-/// why. They are to be left alone: such a set answers searches as it is, until the other one is made active.
-pub(crate) async fn settle(
-    config: &Config,
-    collections: &[Collection],
-    log: &SignalledLog,
-) -> Result<BTreeMap<SetName, Error>> {
+/// The leave to remake an index that was given for another definition is taken back.
+pub(crate) async fn settle(config: &Config, collections: &[Collection], log: &SignalledLog) -> Result<()> {
     let differences = differences(config, collections, Some(log)).await?;
     let refused = |difference: &&Difference| difference.effect == Effect::Refused;
-    let stuck: Vec<&Difference> = differences.iter().filter(refused).collect();
-    let follows = |set: &SetName| stuck.iter().all(|difference| difference.set != *set);
-    if !stuck.is_empty() && !stored(config).any(follows) {
-        return Err(contradicted(&stuck));
+    let refused: Vec<&Difference> = differences.iter().filter(refused).collect();
+    if !refused.is_empty() {
+        return Err(contradicted(&refused));
     }
-    for difference in differences.iter().filter(|difference| follows(&difference.set)) {
-        let Difference {
-            set,
-            collection,
-            effect,
-            ..
-        } = difference;
+    for Difference {
+        set,
+        collection,
+        effect,
+        ..
+    } in &differences
+    {
+        if *effect == Effect::Remade {
+            // Remembered once the index is emptied: see [`leave_to_remake`].
+            continue;
+        }
+        log.set_memo(&remake_memo(set, collection), None).await?;
         if *effect == Effect::Unchanged {
             continue;
         }
@@ -289,18 +315,16 @@ pub(crate) async fn settle(
         {
             now = now.after(&former);
         }
-        let text = serde_json::to_string(&now).expect("names and values are JSON");
-        log.set_memo(&memo(set, collection), Some(&text)).await?;
+        log.set_memo(&definition_memo(set, collection), Some(&now.text()))
+            .await?;
     }
-    let halted = |set: &SetName| {
-        let of_set: Vec<&Difference> = stuck
-            .iter()
-            .copied()
-            .filter(|difference| difference.set == *set)
-            .collect();
-        (!of_set.is_empty()).then(|| (set.clone(), contradicted(&of_set)))
-    };
-    Ok(stored(config).filter_map(halted).collect())
+    Ok(())
+}
+
+/// What the memo says that lets an index be remade: of which definition, and what is then remembered of it.
+pub(crate) fn leave_to_remake(collection: &Collection) -> String {
+    let known = Known::of(collection);
+    format!("{}\n{}", known.fingerprint, known.text())
 }
 
 fn contradicted(refused: &[&Difference]) -> Error {
@@ -326,9 +350,8 @@ fn contradicted(refused: &[&Difference]) -> Error {
 /// What may be done about a definition that contradicts an index.
 pub(crate) fn ways_on(set: &SetName, collection: &CollectionName) -> String {
     format!(
-        "go back to the former definition, or give the field another name; or add a second set ([set.next]), which is \
-         filled while this one answers searches as it is, and make it active when it has caught up; or let the index be \
-         emptied and filled again: instep plan --remake {collection} --set {set}"
+        "go back to the former definition, or give the field another name; or let the index be emptied and filled again at \
+         the next start, with search finding a part meanwhile: instep plan --remake {collection} --set {set}"
     )
 }
 
@@ -342,7 +365,7 @@ fn stored(config: &Config) -> impl Iterator<Item = &SetName> {
 }
 
 async fn known(log: &SignalledLog, set: &SetName, collection: &CollectionName) -> Result<Option<Known>> {
-    let text = log.memo(&memo(set, collection)).await?;
+    let text = log.memo(&definition_memo(set, collection)).await?;
     // What another version wrote is learnt anew.
     Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
 }

@@ -15,9 +15,10 @@ use crate::wiring::now_ms;
 const LOOK: Duration = Duration::from_secs(1);
 /// How soon what failed is tried again.
 const AGAIN: Duration = Duration::from_secs(60);
-/// So much further back than the last time rows are looked at: texts without a time of day, or with a zone, stand in another
-/// order than their moments. Touching a document once more does no harm.
-const BACK_MS: i64 = 2 * 24 * 3_600_000;
+const DAY_MS: i64 = 24 * 3_600_000;
+/// Once a day rows are looked at so much further back: a day without a time, and a text with a zone or a `T`, stand in
+/// another order than their moments. Touching a document once more does no harm.
+const BACK_MS: i64 = 2 * DAY_MS;
 
 /// What a collection is purged by, and what that needs.
 pub(crate) struct Purging {
@@ -66,7 +67,12 @@ impl Purging {
         if before.is_some_and(|before| before >= cutoff) {
             return Ok(());
         }
-        let since = before.map(|before| before - BACK_MS);
+        let since = before.map(
+            |before| match before.div_euclid(DAY_MS) == cutoff.div_euclid(DAY_MS) {
+                true => before,
+                false => before - BACK_MS,
+            },
+        );
         let touched = touch_due(
             &*self.source,
             &self.log,

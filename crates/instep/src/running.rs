@@ -101,16 +101,8 @@ impl Running {
         let fan_outs = expander.problem();
         tasks.spawn(expander.run(stopped.clone()));
 
-        for (set, error) in &parts.stuck {
-            tracing::error!(%set, code = error.code(), "the set is halted: {error}");
-            let state = SetState::Halted(Problem::of(error).line());
-            parts.log.set_state(set, &state).await?;
-        }
         let mut sets = HashMap::new();
         for set in &parts.config.sets {
-            if parts.stuck.contains_key(&set.name) {
-                continue;
-            }
             let definition = SetDefinition {
                 set: set.name.clone(),
                 collections: parts.collections.clone(),

@@ -37,8 +37,6 @@ pub struct Parts {
     pub log: Arc<SignalledLog>,
     /// The engines, by cluster.
     pub engines: BTreeMap<ClusterName, Opened>,
-    /// Sets whose indexes contradict the definitions, and are left as they are.
-    pub stuck: BTreeMap<SetName, Error>,
 }
 
 /// An opened engine.
@@ -285,9 +283,8 @@ impl Parts {
     ) -> Result<Parts> {
         let assembler = Arc::new(Assembler::new(sources.clone(), collections.clone())?);
         let log = Arc::new(Parts::log(&config, access)?);
-        let mut stuck = BTreeMap::new();
         if access == Access::Owner {
-            stuck = definitions::settle(&config, &collections, &log).await?;
+            definitions::settle(&config, &collections, &log).await?;
             away::remember(&log, schemas).await?;
         }
         let mut engines = BTreeMap::new();
@@ -306,7 +303,6 @@ impl Parts {
             collections,
             log,
             engines,
-            stuck,
         })
     }
 

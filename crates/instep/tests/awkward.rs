@@ -2,7 +2,7 @@
 //! one table, self-joins, three levels, an enum, arrays, soft deletes, cascades, changes of keys, languages, readers, deny.
 //! In the end `verify` finds nothing, and every document is what plain SQL makes of the rows.
 //!
-//! Five seconds each; ten minutes each with `INSTEP_LONG=1`.
+//! Five seconds each; ten minutes each with `--long`.
 
 use std::collections::BTreeMap;
 use std::thread::JoinHandle;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use instep_conformance::node::Node;
 use serde_json::{Value, json};
 
-use crate::both::Both;
+use crate::both::{Both, Write};
 use crate::clusters;
 use crate::support::product::{Server, eventually};
 
@@ -181,12 +181,7 @@ fn statement(dice: &mut Dice, is_sqlite: bool) -> String {
     }
 }
 
-fn writer(
-    write: Box<dyn Fn(&str) -> Result<(), String> + Send>,
-    seed: u64,
-    until: Instant,
-    is_sqlite: bool,
-) -> JoinHandle<(u64, u64)> {
+fn writer(write: Write, seed: u64, until: Instant, is_sqlite: bool) -> JoinHandle<(u64, u64)> {
     std::thread::spawn(move || {
         let mut dice = Dice(seed);
         let (mut done, mut refused) = (0, 0);
@@ -341,7 +336,7 @@ fn under_three_writers(shop: &Both) {
         (shop.execute)(&format!("insert into label values ({id}, 'w{id}', false)"));
     }
     let mut served = shop.product.serve();
-    let long = std::env::var_os("INSTEP_LONG").is_some();
+    let long = instep_conformance::in_full();
     let until = Instant::now() + Duration::from_secs(if long { 600 } else { 5 });
     let writers: Vec<_> = (1..=3)
         .map(|seed| writer(shop.connect(), seed * 7_919, until, is_sqlite))

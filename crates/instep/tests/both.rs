@@ -18,10 +18,13 @@ pub struct Both {
     /// Runs statements.
     pub execute: Box<dyn Fn(&str) + Send>,
     /// The rows of a query, each as one text: the columns joined by `|`.
-    pub rows: Box<dyn Fn(&str) -> Vec<String> + Send>,
+    pub rows: Rows,
     connect: Box<dyn Fn() -> Write>,
     _folder: tempfile::TempDir,
 }
+
+/// The rows of a query, each as one text.
+pub type Rows = Box<dyn Fn(&str) -> Vec<String> + Send>;
 
 /// Runs statements on a connection of its own, and says what was refused. What failed is rolled back.
 pub type Write = Box<dyn Fn(&str) -> Result<(), String> + Send>;
@@ -109,7 +112,7 @@ impl Both {
         schema: &str,
         configuration: &str,
         execute: Box<dyn Fn(&str) + Send>,
-        rows: Box<dyn Fn(&str) -> Vec<String> + Send>,
+        rows: Rows,
         connect: Box<dyn Fn() -> Write>,
     ) -> Self {
         execute(schema);

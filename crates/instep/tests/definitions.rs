@@ -189,75 +189,29 @@ fn what_contradicts_is_refused_before_anything_is_written() {
     }
 }
 
-/// Another root, with a field of the same type: nothing of the former set is touched while the next one fills.
+/// Joins of fields come and go beside joined readers; who is named by them must not change.
 #[test]
-fn a_halted_set_is_left_alone() {
-    let shop = Both::sqlite(SCHEMA, FIRST);
-    let served = shop.product.serve();
-    eventually("the first load", PATIENCE, || {
-        count(&served, json!({ "match_all": {} })) == 3
-    });
-    assert_eq!(served.stop(), Some(0));
-    let edited = "[set.main]\nactive = true\n[set.next]\n[collection.car]\nroot = \"tag\"\npublic = true\nfields.name = { type = \"text\", from = \"word\" }\n";
-    shop.configure(edited);
-    let served = shop.product.serve();
-    let sets = || served.status(None)["sets"].clone();
-    eventually("the next set", PATIENCE, || {
-        let sets = sets();
-        let next = sets
-            .as_array()
-            .unwrap()
-            .iter()
-            .find(|set| set["set"] == "next")
-            .cloned()
-            .unwrap_or_default();
-        next["lag"] == 0 && next["counts"]["scanned"] == 2
-    });
-    assert!(sets().to_string().contains("its root is"), "{}", sets());
-    assert_eq!(source(&served, 3), json!({ "name": "Corsa", "price": 300 }));
-    assert_eq!(served.stop(), Some(0));
-    shop.configure(FIRST);
-    assert_eq!(planned(&shop)["effect"], "unchanged");
-    let served = shop.product.serve();
-    (shop.execute)("update car set price = 301 where id = 3");
-    eventually("the former definition to go on", PATIENCE, || {
-        source(&served, 3)["price"] == 301
-    });
-    shop.verified("the way back");
-    assert_eq!(served.stop(), Some(0));
-}
-
-#[test]
-fn a_second_set_takes_the_contradicting_definition_while_the_first_answers() {
-    let shop = Both::sqlite(SCHEMA, FIRST);
-    let served = shop.product.serve();
-    eventually("the first load", PATIENCE, || {
-        count(&served, json!({ "match_all": {} })) == 3
-    });
-    assert_eq!(served.stop(), Some(0));
-    let edited = FIRST.replace("fields.price = \"long\"", "fields.price = \"keyword\"");
-    shop.configure(&edited.replace(
-        "[set.main]\nactive = true",
-        "[set.main]\nactive = true\n\n[set.next]",
-    ));
-    let served = shop.product.serve();
-    let set = |name: &str| {
-        let sets = served.status(None)["sets"].as_array().unwrap().clone();
-        sets.into_iter()
-            .find(|set| set["set"] == name)
-            .unwrap_or_default()
-    };
-    eventually("the next set", PATIENCE, || {
-        set("next")["lag"] == 0 && set("next")["scans"].to_string().contains("true")
-    });
-    eventually("the first set to be halted", PATIENCE, || {
-        set("main").to_string().contains("plan --remake car --set main")
-    });
-    assert_eq!(source(&served, 2), json!({ "name": "Beetle", "price": 200 }));
-    assert_eq!(served.stop(), Some(0));
-    shop.configure(&edited.replace("[set.main]\nactive = true", "[set.next]\nactive = true"));
-    let served = shop.product.serve();
-    assert_eq!(source(&served, 2), json!({ "name": "Beetle", "price": "200" }));
-    shop.verified("the next set is active");
-    assert_eq!(served.stop(), Some(0));
+fn readers_are_compared_by_what_they_say() {
+    let first = FIRST.replace(
+        "public = true",
+        "readers = { table = \"tag\", values = \"word\" }",
+    );
+    for shop in Both::each("definitions_readers", SCHEMA, &first) {
+        assert_eq!(shop.product.json(&["sync", "--once"])["complete"], true);
+        shop.configure(&format!(
+            "{first}fields.tags = {{ table = \"tag\", many = true, fields = [\"id\"] }}\n"
+        ));
+        assert_eq!(planned(&shop)["effect"], "rebuilt");
+        for narrower in ["values = \"word\", where = \"word <> 'old'\"", "values = \"id\""] {
+            shop.configure(&first.replace("values = \"word\"", narrower));
+            assert_eq!(planned(&shop)["effect"], "refused", "{narrower}");
+        }
+        // Leave to remake is for one definition: another edit takes it back.
+        shop.product.json(&["plan", "--remake", "car"]);
+        assert_eq!(planned(&shop)["effect"], "remade");
+        shop.configure(&first);
+        assert_eq!(shop.product.json(&["sync", "--once"])["complete"], true);
+        shop.configure(&first.replace("values = \"word\"", "values = \"id\""));
+        assert_eq!(planned(&shop)["effect"], "refused");
+    }
 }

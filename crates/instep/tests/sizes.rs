@@ -139,7 +139,7 @@ fn a_collection_beyond_a_limit_is_refused_by_name() {
     assert!(told.contains("objects of 22 levels; at most 20"), "{told}");
 }
 
-/// Changed more than 1,000 times a second, for three seconds: built at most once in each debounce, plus the first and the last.
+/// Changed as fast as can be for three seconds (more than 1,000 times a second, on a machine that does nothing else): built at most once in each debounce, plus the first and the last.
 #[test]
 fn a_document_that_changes_all_the_time_is_built_once_per_debounce() {
     let often = CONFIGURATION.replace("public = true", "public = true\ndebounce_ms = 250");
@@ -177,7 +177,7 @@ fn a_document_that_changes_all_the_time_is_built_once_per_debounce() {
             "{changes} changes in {took:?} were built {builds} times, at most {most}"
         );
         assert!(
-            builds >= 5 && changes > 3_000,
+            builds >= 5 && changes > 10 * builds,
             "{changes} changes, {builds} builds"
         );
         // A document at rest is built at once: nothing of the debounce is felt.

@@ -432,7 +432,14 @@ impl Builder for Assembler {
                 Err(error) if error.code() == "too_much" => match ids {
                     [id] => {
                         let reads = self.reads_of(plan, id).await?;
-                        built.push(Built::Rejected(error.with_remedy(TOO_MUCH), reads));
+                        // As it is after what is on record: what was too much may have gone in between.
+                        match self.build_at_once(plan, ids).await {
+                            Ok(some) => built.extend(some),
+                            Err(error) if error.code() == "too_much" => {
+                                built.push(Built::Rejected(error.with_remedy(TOO_MUCH), reads));
+                            }
+                            Err(error) => return Err(error),
+                        }
                     }
                     ids => {
                         let (first, rest) = ids.split_at(ids.len() / 2);

@@ -22,7 +22,9 @@ use tokio::time::Instant;
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::signal::SignalledLog;
-use crate::status::{Activity, Problem, Shutdown, SourceStatus, halt_memo, remake_memo, stopped};
+use crate::status::{
+    Activity, Problem, Shutdown, SourceStatus, definition_memo, halt_memo, remake_memo, stopped,
+};
 use crate::tenure::{Stop, Tenure};
 
 /// A set to index: where, and what.
@@ -277,7 +279,8 @@ impl Indexer {
             let begun = scans.iter().any(|scan| {
                 scan.collection == *name && (scan.finished || scan.after.is_some() || scan.done > 0)
             });
-            let remade = self.is_to_be_remade(name, target).await?;
+            let leave = self.leave_to_remake(name, target).await?;
+            let remade = leave.is_some();
             for index in there.iter().filter(|index| target.had(&self.set, name, index)) {
                 tracing::warn!(set = %self.set, %index, "the collection has no documents in this language any more: the index is removed");
                 self.engine.drop_index(index).await?;
@@ -292,7 +295,10 @@ impl Indexer {
                 )
                 .await?;
             }
-            if remade {
+            if let Some(definition) = leave {
+                self.log
+                    .set_memo(&definition_memo(&self.set, name), Some(&definition))
+                    .await?;
                 self.log.set_memo(&remake_memo(&self.set, name), None).await?;
             }
         }
@@ -343,10 +349,15 @@ impl Indexer {
         ))
     }
 
-    /// Whether a person said so of this very definition.
-    async fn is_to_be_remade(&self, name: &CollectionName, target: &Target) -> Result<bool> {
-        let memo = self.log.memo(&remake_memo(&self.set, name)).await?;
-        Ok(memo.is_some_and(|fingerprint| fingerprint == target.fingerprint))
+    /// What is to be remembered of the definition, where a person let the indexes be remade for this very one.
+    async fn leave_to_remake(&self, name: &CollectionName, target: &Target) -> Result<Option<String>> {
+        let memo = self
+            .log
+            .memo(&remake_memo(&self.set, name))
+            .await?
+            .unwrap_or_default();
+        let (fingerprint, definition) = memo.split_once('\n').unwrap_or((&memo, ""));
+        Ok((fingerprint == target.fingerprint).then(|| definition.to_owned()))
     }
 
     async fn halt(&self, error: &Error, backoff: &mut Backoff, shutdown: &mut Shutdown) {

@@ -39,5 +39,7 @@ pub use indexer::{Indexer, IndexerOptions, SetDefinition};
 pub use null::NullEngine;
 pub use once::{CaughtUp, Drained, caught_up, halted_collections};
 pub use signal::SignalledLog;
-pub use status::{Activity, HaltedCollection, Problem, Shutdown, SourceState, SourceStatus, remake_memo};
+pub use status::{
+    Activity, HaltedCollection, Problem, Shutdown, SourceState, SourceStatus, definition_memo, remake_memo,
+};
 pub use verify::{Difference, DifferenceKind, Verified, Verify, VerifyOptions};

@@ -294,8 +294,16 @@ fn listed(value: &Value) -> Result<Vec<String>, Misfit> {
         }
     };
     let name = |name| match name {
-        Json::Text(name) | Json::Number(name) => Ok(name),
-        Json::Null | Json::Bool(_) | Json::Array(_) | Json::Object(_) => {
+        Json::Text(name) => Ok(name),
+        Json::Number(digits)
+            if digits
+                .trim_start_matches('-')
+                .bytes()
+                .all(|byte| byte.is_ascii_digit()) =>
+        {
+            Ok(digits)
+        }
+        Json::Number(_) | Json::Null | Json::Bool(_) | Json::Array(_) | Json::Object(_) => {
             Err(Misfit::json(name.kind(), "the name of a reader"))
         }
     };

@@ -17,8 +17,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// What an error says, with its contexts.
-    pub fn of(error: &Error) -> Self {
+    pub(crate) fn of(error: &Error) -> Self {
         Problem {
             code: error.code().to_owned(),
             message: error.to_string(),
@@ -124,8 +123,14 @@ pub(crate) fn halt_memo(set: &SetName, collection: &CollectionName) -> String {
     format!("halted/{set}/{collection}")
 }
 
+/// The name of the memo that says which definition the documents of a collection in a set follow.
+pub fn definition_memo(set: &SetName, collection: &CollectionName) -> String {
+    format!("definition/{set}/{collection}")
+}
+
 /// The name of the memo by which a person lets the indexes of a collection in a set be made again: emptied, and filled by a
-/// scan. It holds the fingerprint of the definition that it is meant for, and is gone once that has begun.
+/// scan. Its first line is the fingerprint of the definition that it is meant for, the rest what [`definition_memo`] holds
+/// once that has begun and this is gone.
 pub fn remake_memo(set: &SetName, collection: &CollectionName) -> String {
     format!("remake/{set}/{collection}")
 }

@@ -169,17 +169,39 @@ pub async fn fetches_at_once_are_answered_as_one_by_one(subject: &dyn Subject) {
          insert into link (a, b, rank) values (1, 2, 3), (2, 2, 4)",
     );
     let source = subject.open();
-    let integers = |values: &[i64]| values.iter().map(|value| vec![Value::Int(*value)]).collect::<Vec<_>>();
-    let of = |table: &str, columns: &[&str], by: &[&str], values| fetch(&subject.table(table), columns, by, values);
+    let integers = |values: &[i64]| {
+        values
+            .iter()
+            .map(|value| vec![Value::Int(*value)])
+            .collect::<Vec<_>>()
+    };
+    let of = |table: &str, columns: &[&str], by: &[&str], values| {
+        fetch(&subject.table(table), columns, by, values)
+    };
     let by_integers = [
         of("parent", &["name", "id"], &["id"], integers(&[1, 3, 9])),
-        of("child", &["note", "parent_id"], &["parent_id"], integers(&[1, 2, 3])),
-        of("link", &["rank"], &["a", "b"], vec![vec![Value::Int(2), Value::Int(2)]]),
+        of(
+            "child",
+            &["note", "parent_id"],
+            &["parent_id"],
+            integers(&[1, 2, 3]),
+        ),
+        of(
+            "link",
+            &["rank"],
+            &["a", "b"],
+            vec![vec![Value::Int(2), Value::Int(2)]],
+        ),
         of("link", &["rank"], &["a"], integers(&[77])),
         of("child", &["id"], &["id"], vec![vec![Value::text("no number")]]),
     ];
     let by_texts = [
-        of("parent", &["id"], &["code"], vec![vec![Value::text("a")], vec![Value::text("b")]]),
+        of(
+            "parent",
+            &["id"],
+            &["code"],
+            vec![vec![Value::text("a")], vec![Value::text("b")]],
+        ),
         by_integers[1].clone(),
     ];
     let sorted = |rows: &instep_core::Rows| {

@@ -61,6 +61,14 @@ pub(crate) async fn run(demo: Demo, output: &Output) -> Result<ExitCode> {
     let began = Instant::now();
     let former = former_set(&demo.folder);
     clear(&demo.folder)?;
+    // A name of its own, so that no other demo's indexes are met; kept at once, so that the next demo here finds them.
+    let set = former
+        .clone()
+        .unwrap_or_else(|| format!("{SET}{:010x}", crate::wiring::now_ms()));
+    let file = demo.folder.join("instep.toml");
+    if demo.cluster.is_some() {
+        std::fs::write(&file, format!("[set.{set}]\n")).map_err(|error| unwritable(&file, &error))?;
+    }
     let database = demo.folder.join("market.db");
     let mut connection = Connection::open(&database).map_err(|error| broken(&database, error))?;
     let counts = write(&mut connection, demo.cars, demo.seed).map_err(|error| broken(&database, error))?;
@@ -85,16 +93,10 @@ pub(crate) async fn run(demo: Demo, output: &Output) -> Result<ExitCode> {
     });
     if let Some(url) = &demo.cluster {
         let url = toml::Value::String(url.clone());
-        // A name of its own, so that no other demo's indexes are met.
-        let set = match &former {
-            Some(former) => former.clone(),
-            None => format!("{SET}{}", &keys.staff[keys.staff.len() - 8..]),
-        };
         text.push_str(&format!(
             "\n# Where documents live.\n[cluster.main]\nurl = {url}\n\n[set.{set}]\ncluster = \"main\"\n"
         ));
     }
-    let file = demo.folder.join("instep.toml");
     std::fs::write(&file, &text).map_err(|error| unwritable(&file, &error))?;
 
     let parts = Parts::open(Config::parse(&file, text, &|_| None)?, Access::Owner).await?;

@@ -9,7 +9,7 @@ use instep_sync::{Assembler, remake_memo};
 use serde_json::{Value, json};
 
 use crate::command::{collection, configuration, sets};
-use crate::definitions::{Difference, Effect, differences, ways_on};
+use crate::definitions::{Difference, Effect, differences, leave_to_remake, ways_on};
 use crate::output::Output;
 use crate::wiring::{self, Access, Parts};
 
@@ -39,9 +39,9 @@ pub(crate) async fn plan(
     if let (Some(name), Some(log)) = (remake, &log) {
         let name = collection(&config, name)?;
         // It is meant of the definition as it is now.
-        let fingerprint = assembler.collection(&name)?.fingerprint();
+        let leave = leave_to_remake(assembler.collection(&name)?);
         for set in &wanted {
-            log.set_memo(&remake_memo(set, &name), Some(&fingerprint)).await?;
+            log.set_memo(&remake_memo(set, &name), Some(&leave)).await?;
         }
     }
     if let (Some(name), Some(log)) = (keep, &log) {
@@ -109,9 +109,7 @@ fn line(difference: &Difference, work: Option<&Work>) -> String {
         Effect::Rebuilt => {
             "changed: the index gets what is new, and every document is built again; search goes on meanwhile"
         }
-        Effect::Refused => {
-            "REFUSED: it contradicts what is indexed; instep starts only where another set follows it"
-        }
+        Effect::Refused => "REFUSED: it contradicts what is indexed, and instep does not start with it",
         Effect::Remade => "remade: the index is emptied and filled again; search finds a part meanwhile",
     };
     let mut text = format!("{collection} in set {set}: {what}");
