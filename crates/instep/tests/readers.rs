@@ -117,6 +117,18 @@ fn named_and_not_denied(shop: &Both) {
         [&[1, 2], &[2, 4, 6], &[3, 4, 6], &[1, 2, 3, 4, 5, 6]],
     );
     shop.verified("the first load");
+    // Why a key does not see it.
+    let told = shop.product.json(&["explain", "doc", "paper", "3"]);
+    let keys = &told["readers"]["keys"];
+    assert_eq!(
+        (
+            &keys["cy"]["sees"],
+            &keys["bo"]["why_not"],
+            &keys["ann"]["why_not"]
+        ),
+        (&json!(true), &json!("denied"), &json!("not among its readers")),
+        "{told}"
+    );
     // A row hydrated is asked for its readers again.
     let body = json!({ "size": 20, "sort": ["_id"] });
     let found = served.send(

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use instep_core::{
-    Built, ChangeLog, Collection, DocId, DocKey, Document, Error, IndexName, Key, Result, Seq, SetName,
-    SetState, SetStatus, SourceName, Stored, TableSchema, Trouble, Value as Cell,
+    Built, ChangeLog, Collection, DocId, DocKey, Document, Error, IndexName, Key, Readers, Result, Seq,
+    SetName, SetState, SetStatus, SourceName, Stored, TableSchema, Trouble, Value as Cell, Visibility,
 };
 use instep_sync::{Explained, Reached, RowRead};
 use serde_json::{Value, json};
@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::check;
 use crate::command::trace::drawn_ms;
 use crate::command::{configuration, document_id, moment, pause, sets, unknown, word};
+use crate::config::KeyConfig;
 use crate::output::Output;
 use crate::wiring::{self, Access, Parts};
 
@@ -354,6 +355,57 @@ fn pending(seq: Seq, position: Seq) -> Reason {
     )
 }
 
+/// Who sees a document: everybody, or which of the configuration's keys, and why not the others.
+struct Seen {
+    public: bool,
+    /// Each with why it does not see it.
+    keys: Vec<(String, Option<&'static str>)>,
+}
+
+impl Seen {
+    fn text(&self) -> String {
+        if self.public {
+            return "everybody".to_owned();
+        }
+        let key = |(name, hidden): &(String, Option<&'static str>)| match hidden {
+            None => format!("key {name}"),
+            Some(why) => format!("not key {name} ({why})"),
+        };
+        match self.keys.is_empty() {
+            true => "nobody: there are no keys".to_owned(),
+            false => self.keys.iter().map(key).collect::<Vec<_>>().join(", "),
+        }
+    }
+
+    fn json(&self) -> Value {
+        let key = |(name, hidden): &(String, Option<&'static str>)| {
+            (
+                name.clone(),
+                json!({ "sees": hidden.is_none(), "why_not": hidden }),
+            )
+        };
+        json!({ "public": self.public, "keys": Value::Object(self.keys.iter().map(key).collect()) })
+    }
+}
+
+/// Why a key does not see a document with these readers; `None` where it does.
+fn hidden(key: &KeyConfig, collection: &Collection, readers: &Readers) -> Option<&'static str> {
+    if !key.scopes.search.covers(&collection.name) {
+        return Some("its scopes do not cover the collection");
+    }
+    if key.scopes.read_all {
+        return None;
+    }
+    let caller = Visibility::of(Some(&key.subject), &key.units);
+    match readers {
+        _ if caller.admits(readers) => None,
+        Readers::Only { allow, .. } if caller.admits(&Readers::of(allow.clone(), Vec::new())) => {
+            Some("denied")
+        }
+        Readers::Public | Readers::Only { .. } => Some("not among its readers"),
+    }
+}
+
 /// What is said of a document.
 struct Doc<'a> {
     parts: &'a Parts,
@@ -365,6 +417,19 @@ struct Doc<'a> {
 }
 
 impl Doc<'_> {
+    /// Who sees the document that would be built now; `None` where none would.
+    fn seen(&self) -> Option<Seen> {
+        let Built::Document(document, _) = &self.explained.built else {
+            return None;
+        };
+        let keys = self.parts.config.keys.iter();
+        let verdict = |key: &KeyConfig| (key.name.clone(), hidden(key, self.collection, &document.readers));
+        Some(Seen {
+            public: document.readers == Readers::Public,
+            keys: keys.map(verdict).collect(),
+        })
+    }
+
     /// The statements, each with how many rows it brought.
     fn statements(&self) -> Vec<(String, usize)> {
         let mut sources = self.parts.config.sources.iter();
@@ -402,6 +467,9 @@ impl Doc<'_> {
             && let Built::Document(document, _) = &self.explained.built
         {
             text.push_str(&format!("would be built now: {}\n", document.source));
+        }
+        if let Some(seen) = self.seen() {
+            text.push_str(&format!("seen by: {}\n", seen.text()));
         }
         for state in self.states {
             text.push_str(&format!("set {}: {}\n", state.set, said(state)));
@@ -448,6 +516,7 @@ impl Doc<'_> {
             "rows": rows.collect::<Vec<_>>(),
             "statements": statements.collect::<Vec<_>>(),
             "built": built,
+            "readers": self.seen().map(|seen| seen.json()),
             "sets": self.states.iter().map(|state| self.state(state)).collect::<Vec<_>>(),
         })
     }
