@@ -201,9 +201,9 @@ fn is_ours(pid: &str, folder: &Path) -> bool {
 pub(crate) struct Node {
     /// Where it answers.
     pub(crate) url: String,
-    /// What starts such a node, but for where it lies and listens: a program that ends when its standard input does, and its
-    /// arguments.
-    pub(crate) words: Vec<String>,
+    /// A file that says what starts such a node, but for where it lies and listens: a program that ends when its standard
+    /// input does, and its arguments, between unit separators.
+    pub(crate) starts: PathBuf,
     process: Child,
     /// Closed, it ends the node; `None` for one that outlives us.
     leash: Option<PipeWriter>,
@@ -298,9 +298,12 @@ impl Node {
         let program = java.program();
         let words = ["sh", "-c", LEASH, "leash"].map(str::to_owned).into_iter();
         let words = words.chain([program.display().to_string()]);
+        let words: Vec<String> = words.chain(memory_and_class(class_path, recipe)).collect();
+        let starts = home.join("starts");
+        fs::write(&starts, words.join("\u{1f}")).map_err(unwritable(&starts))?;
         let mut node = Node {
             url: format!("http://127.0.0.1:{port}"),
-            words: words.chain(memory_and_class(class_path, recipe)).collect(),
+            starts,
             process,
             leash,
             home: home.to_path_buf(),

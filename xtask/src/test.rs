@@ -137,7 +137,7 @@ pub(crate) fn run(around: &Surroundings, options: &Options) -> Result<(), Failur
         command.envs(nodes.iter().map(|(kind, node)| (kind.variable(), &node.url)));
         // For tests that end a node: how another one of the first kind is started.
         if let Some((_, node)) = nodes.first() {
-            command.env("INSTEP_TEST_NODE_COMMAND", node.words.join("\u{1f}"));
+            command.env("INSTEP_TEST_NODE_STARTS", &node.starts);
         }
         if options.long {
             command.env("INSTEP_LONG", "1");

@@ -70,12 +70,13 @@ impl OwnNode {
     /// Where it does not answer within minutes.
     #[allow(clippy::disallowed_methods, reason = "what cargo xtask test tells the tests")]
     pub fn start(wanted_by: &str) -> Option<OwnNode> {
-        let words = std::env::var("INSTEP_TEST_NODE_COMMAND").unwrap_or_default();
-        if words.is_empty() {
+        let starts = std::env::var("INSTEP_TEST_NODE_STARTS").unwrap_or_default();
+        if starts.is_empty() {
             let line = format!("SKIPPED {wanted_by}: no node can be started (cargo xtask test says how)");
             let _shown = writeln!(std::io::stderr(), "{line}");
             return None;
         }
+        let words = std::fs::read_to_string(starts).expect("the file that says how a node is started");
         let words: Vec<String> = words.split('\u{1f}').map(str::to_owned).collect();
         let free = |port: &u16| TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, *port))).is_ok();
         // From the other end than the nodes of all tests.
