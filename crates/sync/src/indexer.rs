@@ -5,8 +5,8 @@
 //! indexer goes on from the position.
 //!
 //! An index that does not fit its collection's definition any more halts the set, until a person lets it be made again
-//! ([`crate::remake_memo`]): while it is (`drop`, `ensure`, scan), searches of this set see it partly filled. Re-index into
-//! a second set where that matters.
+//! ([`crate::remake_memo`]): while it is (`drop`, `ensure`, scan), searches of this set see it partly filled. One that another
+//! version made, which cannot be searched anyway, is made again without asking.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
