@@ -39,7 +39,7 @@ const AS_GOOD_AS_IMMUTABLE: &[&str] = &[
     "timezone",
 ];
 
-/// The number of an expression's type. Nothing is computed, so no row can make it fail. `check_sql` asks the same inside a
+/// The number of an expression's type. Nothing is computed, so no row can make it fail. `checks_sql` asks the same inside a
 /// read.
 pub(super) fn type_sql(table: &Table, expression: &str) -> String {
     // Behind `offset` the planner sees no constants that it could compute with.

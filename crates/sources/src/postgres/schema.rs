@@ -147,6 +147,14 @@ impl Schema {
 }
 
 impl Table {
+    /// The file of its rows, when it has one.
+    pub(super) fn file(&self) -> Option<u32> {
+        match self.leaves.as_slice() {
+            [leaf] if leaf.oid == self.oid && leaf.filenode != 0 => Some(leaf.filenode),
+            _ => None,
+        }
+    }
+
     /// Whether a column is an expression.
     pub(super) fn is_computed(&self, at: usize) -> bool {
         Expression::of_column(&self.schema.columns[at].name).is_some()

@@ -1,10 +1,6 @@
 //! One consistent view: a read transaction, and what must hold before the rows it returns may be used.
 //!
-//! **Only states that a crash cannot take back are used.** With `synchronous_commit = off` a transaction is visible
-//! before its commit is on disk; after a crash of the server it is gone, and no change says so. Every commit that a view
-//! sees lies before the end of the log at the time the view was opened, so rows are handed over when the log is flushed
-//! up to there. That is not waited for where the view sees no transaction that an earlier view did not see, and never
-//! longer than an asynchronous commit can take to reach the disk: three times `wal_writer_delay`, as Postgres promises.
+//! **Only states that a crash cannot take back are used**: `durable.rs` says which those are.
 //!
 //! **A replica is asked only when it has replayed** what was handed over by the stream.
 //!
@@ -20,17 +16,12 @@ use tokio::time::Instant;
 
 use super::super::connect::{Line, Session};
 use super::super::lsn::Lsn;
-use super::super::schema::{Kind, Table};
+use super::super::schema::{Kind, Schema, Table};
 use super::super::{Database, Pooled, computed, literal, quoted, value};
+use super::durable::{Durable, FLUSHED, Unflushed, Visible, WAIT, Wait};
 
 /// How long a replica may take to replay what was handed over.
 const REPLAY_PATIENCE: Duration = Duration::from_secs(30);
-
-/// More than Postgres' own promise by this.
-const FLUSH_MARGIN: Duration = Duration::from_millis(100);
-
-/// As many backends are remembered.
-const REMEMBERED: usize = 16;
 
 /// What readers learnt about the server.
 #[derive(Default)]
@@ -39,13 +30,14 @@ pub(in super::super) struct Reading {
     replica: Option<bool>,
     /// Whether its texts are bytes of no known meaning (encoding SQL_ASCII).
     pub(in super::super) any_bytes: bool,
-    /// What is known to be on disk, as each backend saw it. A backend does not outlive a crash.
-    durable: Vec<(String, Visible)>,
+    durable: Durable,
 }
 
 /// A transaction on a session from the pool; nothing is asked before the first read, which is where the view is taken.
 pub(super) struct View {
     session: Option<Pooled>,
+    /// The tables as they were known before the view was taken.
+    known: Option<Arc<Schema>>,
     at_least: Option<Lsn>,
     begun: Option<Begun>,
     stage: Stage,
@@ -67,14 +59,6 @@ enum Stage {
 struct Begun {
     /// What is waited for; `None` when nothing is, or not any more.
     unflushed: Option<Unflushed>,
-}
-
-struct Unflushed {
-    backend: String,
-    visible: Visible,
-    end: Lsn,
-    since: Instant,
-    longest: Duration,
 }
 
 /// How values are asked for.
@@ -141,8 +125,8 @@ impl View {
     /// A view not older than `at_least` and than all that was handed over.
     pub(super) async fn open(database: &Arc<Database>, at_least: Option<Lsn>) -> Result<View> {
         let session = database.session().await?;
-        let known = super::super::locked(&database.reading).replica;
-        if known != Some(false) {
+        let replica = super::super::locked(&database.reading).replica;
+        if replica != Some(false) {
             let wanted = Wanted {
                 released: *database.released(),
                 at_least: at_least.unwrap_or_default(),
@@ -157,6 +141,7 @@ impl View {
         }
         Ok(View {
             session: Some(session),
+            known: database.schema_slot().clone(),
             at_least,
             begun: None,
             stage: Stage::Fresh,
@@ -207,14 +192,15 @@ impl View {
                 sql.push_str("savepoint read;");
             }
             data_sql(read, form, &mut sql);
-            check_sql(read, &mut sql);
         }
+        checks_sql(reads, self.known.as_deref(), &mut sql);
         let flushing = self.begun.as_ref().is_none_or(|begun| begun.unflushed.is_some());
         if flushing {
             sql.push_str(FLUSHED);
         }
         let first = usize::from(opening);
         let mut answers: Vec<Answer<'_>> = reads.iter().map(Answer::of).collect();
+        let mut checked = 0;
         let mut opened = None;
         let mut flushed = None;
         self.stage = Stage::Asking;
@@ -225,14 +211,16 @@ impl View {
                     opened = Some(Opened::of(&line)?);
                     return Ok(());
                 };
-                match answers.get_mut(at / 2) {
-                    Some(answer) if at % 2 == 0 => answer.row(&line, form),
-                    Some(answer) => answer.checked(&line),
-                    None => {
-                        flushed = lsn(&line, 0)?;
-                        Ok(())
-                    }
+                if let Some(answer) = answers.get_mut(at) {
+                    return answer.row(&line, form);
                 }
+                if at > answers.len() {
+                    flushed = lsn(&line, 0)?;
+                    return Ok(());
+                }
+                let answer = answers.get_mut(checked).ok_or_else(bad_answer)?;
+                checked += 1;
+                answer.checked(&line)
             })
             .await;
         // What was too much is not read to its end: the session is given up.
@@ -248,6 +236,9 @@ impl View {
                 self.forget_schema();
             }
         })?;
+        if answers.iter().any(|answer| answer.changed) && self.known.take().is_some() {
+            self.check_again(&mut answers).await?;
+        }
         if let Some(changed) = answers.iter().find(|answer| answer.changed) {
             self.forget_schema();
             return Err(Error::transient(
@@ -264,6 +255,20 @@ impl View {
             .into_iter()
             .map(|answer| answer.readable.then_some(answer.rows));
         Ok(rows.collect())
+    }
+
+    /// A table may have been rewritten before the view was taken: what the view itself knows of its file decides.
+    async fn check_again(&mut self, answers: &mut [Answer<'_>]) -> Result<()> {
+        self.forget_schema();
+        for answer in answers {
+            let mut sql = String::new();
+            checks_sql(std::slice::from_ref(answer.read), None, &mut sql);
+            self.stage = Stage::Asking;
+            let lines = self.session()?.query(&sql).await;
+            self.stage = Stage::Answered;
+            answer.checked(lines?.first().ok_or_else(bad_answer)?)?;
+        }
+        Ok(())
     }
 
     /// Back to before a statement whose values were refused.
@@ -328,19 +333,12 @@ impl View {
                     );
                 }
                 reading.replica = Some(false);
-                let durable = reading
-                    .durable
-                    .iter()
-                    .find(|(backend, _)| *backend == opened.backend);
-                if !durable.is_some_and(|(_, durable)| durable.covers(&opened.visible)) {
-                    begun.unflushed = Some(Unflushed {
-                        backend: opened.backend,
-                        visible: opened.visible,
-                        end,
-                        since: Instant::now(),
-                        longest: opened.writer_delay * 3 + FLUSH_MARGIN,
-                    });
-                }
+                begun.unflushed = Some(Unflushed {
+                    backend: opened.backend,
+                    visible: opened.visible,
+                    end,
+                    since: Instant::now(),
+                });
             }
         }
         drop(reading);
@@ -348,25 +346,42 @@ impl View {
         Ok(())
     }
 
-    /// Returns when all that the view sees is on disk. `flushed` is how far the log is.
-    async fn wait_until_flushed(&mut self, mut flushed: Option<Lsn>) -> Result<()> {
+    /// Returns when all that the view sees is on disk. `flushed` is how far the log is; without an answer the server is a
+    /// replica by now: what it has, it has from a log that was flushed.
+    async fn wait_until_flushed(&mut self, flushed: Option<Lsn>) -> Result<()> {
         let Some(unflushed) = self.begun.as_mut().and_then(|begun| begun.unflushed.take()) else {
             return Ok(());
         };
+        if flushed.is_some_and(|upto| upto < unflushed.end) {
+            self.wait_for(&unflushed).await?;
+        }
+        let database = &self.pooled()?.database;
+        super::super::locked(&database.reading).durable.add(unflushed);
+        Ok(())
+    }
+
+    async fn wait_for(&mut self, unflushed: &Unflushed) -> Result<()> {
         let mut pause = Duration::from_millis(1);
-        // Without an answer the server is a replica by now: what it has, it has from a log that was flushed.
-        while let Some(upto) = flushed
-            && upto < unflushed.end
-            && unflushed.since.elapsed() < unflushed.longest
-        {
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_millis(5));
+        let flushed = loop {
             self.stage = Stage::Asking;
-            let answer = self.session()?.query(FLUSHED).await;
+            let answer = self.session()?.query(&format!("{WAIT}; {FLUSHED}")).await;
             self.stage = Stage::Answered;
             let answer = answer?;
-            flushed = answer.first().map(|line| lsn(line, 0)).transpose()?.flatten();
-        }
+            let [wait, flushed] = answer.as_slice() else {
+                return Err(bad_answer());
+            };
+            let (wait, flushed) = (Wait::of(wait)?, lsn(flushed, 0)?);
+            let database = &self.pooled()?.database;
+            if wait.is_over(
+                unflushed,
+                flushed,
+                &super::super::locked(&database.reading).durable,
+            ) {
+                break flushed;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(5));
+        };
         let waited = unflushed.since.elapsed();
         if waited >= Duration::from_millis(1) {
             tracing::debug!(
@@ -375,15 +390,6 @@ impl View {
                 "waited until what is read is on disk"
             );
         }
-        let database = &self.pooled()?.database;
-        let mut reading = super::super::locked(&database.reading);
-        reading
-            .durable
-            .retain(|(backend, _)| *backend != unflushed.backend);
-        if reading.durable.len() >= REMEMBERED {
-            reading.durable.remove(0);
-        }
-        reading.durable.push((unflushed.backend, unflushed.visible));
         Ok(())
     }
 }
@@ -462,11 +468,8 @@ fn opening_sql(sql: &mut String) {
     sql.push_str(
         "begin isolation level repeatable read read only;\
          select case when pg_catalog.pg_is_in_recovery() then null else pg_catalog.pg_current_wal_insert_lsn() end,\
-         pg_catalog.current_setting('wal_block_size'),\
-         pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size')),\
-         (extract(epoch from pg_catalog.current_setting('wal_writer_delay')::interval) * 1000)::int8,\
          pg_catalog.pg_current_snapshot(),\
-         (select pid || '@' || backend_start from pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid())),\
+         pg_catalog.pg_backend_pid(),\
          pg_catalog.set_config('jit', 'off', true)",
     );
     // Shorter than `deadlock_timeout`, which is a second: in a deadlock with a migration that locks several tables it is
@@ -483,71 +486,21 @@ fn opening_sql(sql: &mut String) {
     );
 }
 
-/// How far the log is on disk; NULL on a replica.
-const FLUSHED: &str = "select case when pg_catalog.pg_is_in_recovery() then null else pg_catalog.pg_current_wal_flush_lsn() end;";
-
 /// What the opening statement returned.
 struct Opened {
     /// The end of the log; `None` on a replica.
     end: Option<Lsn>,
-    writer_delay: Duration,
     visible: Visible,
-    backend: String,
+    backend: u32,
 }
 
 impl Opened {
     fn of(line: &Line) -> Result<Opened> {
-        let number = |at| line.text(at)?.parse::<u64>().map_err(|_| bad_answer());
-        let (block, segment) = (number(1)?, number(2)?);
         Ok(Opened {
-            end: lsn(line, 0)?.map(|end| without_header(end, block, segment)),
-            writer_delay: Duration::from_millis(number(3)?),
-            visible: Visible::parse(line.text(4)?).ok_or_else(bad_answer)?,
-            backend: line.get(5)?.unwrap_or_default().to_owned(),
+            end: lsn(line, 0)?,
+            visible: Visible::parse(line.text(1)?).ok_or_else(bad_answer)?,
+            backend: line.text(2)?.parse().map_err(|_| bad_answer())?,
         })
-    }
-}
-
-/// The end of the log as a place that can be flushed. After the last record of a page Postgres names the place after the
-/// next page's header, which is written with the next record alone.
-fn without_header(end: Lsn, block: u64, segment: u64) -> Lsn {
-    const SHORT: u64 = 24;
-    const LONG: u64 = 40;
-    let header = match (end.0.checked_rem(segment), end.0.checked_rem(block)) {
-        (Some(LONG), _) => LONG,
-        (_, Some(SHORT)) => SHORT,
-        _ => 0,
-    };
-    Lsn(end.0 - header)
-}
-
-/// Which transactions a snapshot sees, as `pg_current_snapshot()` spells it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Visible {
-    /// Transactions from here on are not.
-    end: u64,
-    /// Nor are these, which run. Sorted.
-    running: Vec<u64>,
-}
-
-impl Visible {
-    fn parse(text: &str) -> Option<Visible> {
-        let mut parts = text.split(':').skip(1);
-        let end = parts.next()?.parse().ok()?;
-        let running = parts.next()?.split(',').filter(|xid| !xid.is_empty());
-        let mut running: Vec<u64> = running.map(|xid| xid.parse().ok()).collect::<Option<_>>()?;
-        running.sort_unstable();
-        Some(Visible { end, running })
-    }
-
-    /// Whether the other sees no transaction that this one does not.
-    fn covers(&self, other: &Visible) -> bool {
-        let hidden = |xid: u64| xid >= other.end || other.running.binary_search(&xid).is_ok();
-        self.running.iter().all(|xid| hidden(*xid)) && {
-            let new = other.end.saturating_sub(self.end);
-            // Each new one must be among those that run.
-            new <= other.running.len() as u64 && (self.end..other.end).all(hidden)
-        }
     }
 }
 
@@ -574,52 +527,59 @@ fn data_sql(read: &Read<'_>, form: Form, sql: &mut String) {
     sql.push(';');
 }
 
-/// Asks whether the table is the one that is known, of which the view sees what there is: after the rows were read their
-/// table is locked against change. `pg_class` answers as of the view, the functions as of now.
-fn check_sql(read: &Read<'_>, sql: &mut String) {
-    let Table { oid, kind, .. } = *read.table;
-    let name = relation(read.table);
-    sql.push_str("select pg_catalog.to_regclass(");
-    sql.push_str(&literal(&name));
-    sql.push_str(")::oid,");
-    match kind {
-        Kind::Plain => sql.push_str(&format!(
-            "pg_catalog.pg_relation_filenode({oid}) is not distinct from \
-             (select relfilenode from pg_catalog.pg_class where oid = {oid})"
-        )),
-        Kind::Partitioned => sql.push_str(&format!(
-            "not exists (select from pg_catalog.pg_partition_tree({oid}) p \
-             left join pg_catalog.pg_class c on c.oid = p.relid \
-             where p.isleaf and pg_catalog.pg_relation_filenode(p.relid) is distinct from nullif(c.relfilenode, 0))"
-        )),
-    }
-    for column in &read.columns {
-        let column = &read.table.schema.columns[*column].name;
-        match Expression::of_column(column) {
-            Some(expression) => {
-                sql.push(',');
-                sql.push_str(&computed::type_sql(read.table, expression));
+/// Asks whether each table is the one that is known, of which the view sees what there is: after the rows were read their
+/// tables are locked against change. A row for each read, and one statement for all: the server plans it anew each time.
+///
+/// The file of a table's rows is compared with the one of before the view was taken, or where that is not known, with the
+/// one in `pg_class`, which answers as of the view; the functions answer as of now.
+fn checks_sql(reads: &[Read<'_>], known: Option<&Schema>, sql: &mut String) {
+    for (at, read) in reads.iter().enumerate() {
+        sql.push_str(if at == 0 { "values (" } else { ",(" });
+        let Table { oid, kind, .. } = *read.table;
+        let name = relation(read.table);
+        sql.push_str("pg_catalog.to_regclass(");
+        sql.push_str(&literal(&name));
+        sql.push_str(")::oid,");
+        let file = known.and_then(|known| known.table_of(oid)).and_then(Table::file);
+        match (kind, file) {
+            (Kind::Plain, Some(file)) => {
+                sql.push_str(&format!("pg_catalog.pg_relation_filenode({oid}) is not distinct from {file}"));
             }
-            None => {
-                let column = quoted(column);
-                sql.push_str(&format!(",pg_catalog.pg_typeof((null::{name}).{column})::oid"));
+            (Kind::Plain, None) => sql.push_str(&format!(
+                "pg_catalog.pg_relation_filenode({oid}) is not distinct from \
+                 (select relfilenode from pg_catalog.pg_class where oid = {oid})"
+            )),
+            (Kind::Partitioned, _) => sql.push_str(&format!(
+                "not exists (select from pg_catalog.pg_partition_tree({oid}) p \
+                 left join pg_catalog.pg_class c on c.oid = p.relid \
+                 where p.isleaf and pg_catalog.pg_relation_filenode(p.relid) is distinct from nullif(c.relfilenode, 0))"
+            )),
+        }
+        for (place, column) in read.columns.iter().enumerate() {
+            sql.push_str(if place == 0 { ",array[" } else { "," });
+            let column = &read.table.schema.columns[*column].name;
+            match Expression::of_column(column) {
+                Some(expression) => sql.push_str(&computed::type_sql(read.table, expression)),
+                None => {
+                    let column = quoted(column);
+                    sql.push_str(&format!("pg_catalog.pg_typeof((null::{name}).{column})::oid"));
+                }
             }
         }
+        sql.push_str("])");
     }
     sql.push(';');
 }
 
 fn check_holds(line: &Line, read: &Read<'_>) -> Result<bool> {
-    let is = |at, oid: u32| Ok::<_, Error>(line.get(at)?.and_then(|text| text.parse().ok()) == Some(oid));
-    if !is(0, read.table.oid)? || line.get(1)? != Some("t") {
-        return Ok(false);
-    }
-    for (at, column) in read.columns.iter().enumerate() {
-        if !is(at + 2, read.table.type_oids[*column])? {
-            return Ok(false);
-        }
-    }
-    Ok(true)
+    let types: Vec<String> = read
+        .columns
+        .iter()
+        .map(|column| read.table.type_oids[*column].to_string())
+        .collect();
+    Ok(line.get(0)? == Some(read.table.oid.to_string().as_str())
+        && line.get(1)? == Some("t")
+        && line.get(2)? == Some(format!("{{{}}}", types.join(",")).as_str()))
 }
 
 /// A table as SQL names it.
@@ -682,64 +642,9 @@ fn lsn(line: &Line, at: usize) -> Result<Option<Lsn>> {
         .transpose()
 }
 
-fn bad_answer() -> Error {
+pub(super) fn bad_answer() -> Error {
     Error::fatal(
         "bad_answer",
         "the database answered something else than was asked",
     )
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    fn visible(text: &str) -> Visible {
-        Visible::parse(text).unwrap()
-    }
-
-    #[test]
-    fn a_snapshot_that_sees_nothing_new_is_covered() {
-        for (earlier, later, covered) in [
-            ("10:10:", "10:10:", true),
-            ("10:10:", "10:11:", false),
-            ("10:10:", "10:11:10", true),
-            ("10:10:", "10:12:10", false),
-            ("10:13:10,12", "10:13:10,12", true),
-            ("10:13:10,12", "12:13:12", false),
-            ("10:13:10,12", "10:14:10,12,13", true),
-            ("10:13:10,12", "10:14:10,13", false),
-            // A snapshot that was taken before the earlier one sees less.
-            ("10:13:10", "8:9:8", true),
-            ("5:100:", "5:18446744073709551615:", false),
-        ] {
-            assert_eq!(
-                visible(earlier).covers(&visible(later)),
-                covered,
-                "{earlier} {later}"
-            );
-        }
-        assert!(
-            Visible::parse("10").is_none()
-                && Visible::parse("1:x:").is_none()
-                && Visible::parse("1:2:x").is_none()
-        );
-    }
-
-    #[test]
-    fn the_end_of_the_log_never_points_behind_a_header() {
-        const SEGMENT: u64 = 16 << 20;
-        for (end, flushable) in [
-            (0x2000 + 24, 0x2000),
-            (0x2000 + 40, 0x2000 + 40),
-            (0x2000 + 32, 0x2000 + 32),
-            (SEGMENT + 40, SEGMENT),
-            (SEGMENT + 64, SEGMENT + 64),
-            (0x2000, 0x2000),
-            (0x1ff8, 0x1ff8),
-        ] {
-            assert_eq!(without_header(Lsn(end), 0x2000, SEGMENT), Lsn(flushable), "{end}");
-        }
-        assert_eq!(without_header(Lsn(24), 0, 0), Lsn(24));
-    }
 }
