@@ -24,8 +24,10 @@ const WRITER_BYTES: usize = 15_000_000;
 const COMMIT_BYTES: usize = 16 << 20;
 /// or the oldest has waited so long.
 const COMMIT_AFTER: Duration = Duration::from_millis(1500);
-/// A group of more bytes is a bulk load: its commit waits a little for the next call.
+/// A group of more bytes is a bulk load: its commit waits a little for the next call,
 const BULK_BYTES: usize = 256 << 10;
+/// unless a call of so few writes is among it: somebody waits for that one.
+const URGENT: usize = 16;
 /// For at most so long.
 const LINGER: Duration = Duration::from_millis(100);
 /// Tickets that are remembered after their commit, for each index: between this many and twice as many.
@@ -246,6 +248,8 @@ struct Group {
     calls: Vec<Call>,
     /// Whether there is anything to commit.
     written: bool,
+    /// Whether its commit waits for no other call.
+    urgent: bool,
 }
 
 impl Group {
@@ -264,10 +268,11 @@ impl Group {
                 let Some(job) = lock(&index.queue.state).jobs.pop_front() else {
                     break;
                 };
+                self.urgent |= job.writes.len() <= URGENT;
                 bytes += self.add(index, writer, ingest, job)?;
             }
             let left = COMMIT_AFTER.saturating_sub(started.elapsed());
-            if !(BULK_BYTES..COMMIT_BYTES).contains(&bytes) || left.is_zero() {
+            if self.urgent || !(BULK_BYTES..COMMIT_BYTES).contains(&bytes) || left.is_zero() {
                 return Ok(());
             }
             let patience = LINGER.min(last_commit / 2).min(left);
