@@ -3,6 +3,7 @@
 use clap::{Args, ValueEnum};
 
 use crate::command::{self, Failure};
+use crate::node::{Kind, Life, Node};
 use crate::surroundings::Surroundings;
 
 #[derive(Args)]
@@ -25,6 +26,8 @@ enum Benchmark {
     Fanout,
     /// Changes per second from Postgres into the log.
     Stream,
+    /// Searches on the embedded engine, on OpenSearch, and on OpenSearch through the gateway.
+    Search,
 }
 
 /// Runs one benchmark, with the real data when it is there.
@@ -34,6 +37,7 @@ pub(crate) fn run(around: &Surroundings, options: &Options) -> Result<(), Failur
         Benchmark::Latency => "latency",
         Benchmark::Fanout => "fanout",
         Benchmark::Stream => "stream",
+        Benchmark::Search => "search",
     };
     let mut command = around.cargo(&["bench", "--package", "instep", "--bench", name, "--"]);
     command.args(&options.arguments);
@@ -43,5 +47,22 @@ pub(crate) fn run(around: &Surroundings, options: &Options) -> Result<(), Failur
         }
         None => eprintln!("no ../shared/data beside the project: figures on real data are left out"),
     }
+    let needs_node = options.benchmark == Benchmark::Search
+        || options
+            .arguments
+            .iter()
+            .any(|argument| argument.starts_with("--engine"));
+    // It ends with this function.
+    let _node = match needs_node {
+        true => {
+            // Built before, so that no compiler is measured beside a node that warms up.
+            let mut build = around.cargo(&["bench", "--package", "instep", "--bench", name, "--no-run"]);
+            command::run("build", &mut build)?;
+            let node = Node::start(Kind::Opensearch, around, Life::Ours)?;
+            command.env(Kind::Opensearch.variable(), &node.url);
+            Some(node)
+        }
+        false => None,
+    };
     command::run(name, &mut command)
 }

@@ -60,6 +60,8 @@ pub struct Faults {
 struct Shared {
     target: String,
     fault: Mutex<Option<(String, Fault)>>,
+    /// Who is let in: values of `authorization`. Empty: everybody.
+    logins: Mutex<Vec<String>>,
     disturbed: AtomicUsize,
     /// The head of the last request.
     last: Mutex<String>,
@@ -86,6 +88,7 @@ impl Faults {
         let shared = Arc::new(Shared {
             target: target.trim_end_matches('/').to_owned(),
             fault: Mutex::new(None),
+            logins: Mutex::default(),
             disturbed: AtomicUsize::new(0),
             last: Mutex::default(),
             closed: AtomicBool::new(false),
@@ -109,6 +112,12 @@ impl Faults {
     /// Disturbs every request whose method and path contain this text.
     pub fn disturb(&self, containing: &str, fault: Fault) {
         *self.shared.fault() = Some((containing.to_owned(), fault));
+    }
+
+    /// Lets in only those who send one of these values of `authorization`; others are refused as a cluster refuses them.
+    pub fn demand(&self, logins: &[&str]) {
+        let logins = logins.iter().map(|login| (*login).to_owned()).collect();
+        *self.shared.logins.lock().unwrap_or_else(PoisonError::into_inner) = logins;
     }
 
     /// Disturbs nothing any more.
@@ -173,7 +182,23 @@ fn serve(mut client: TcpStream, shared: &Shared) -> std::io::Result<()> {
     let end = request.windows(4).position(|four| four == b"\r\n\r\n");
     let head = String::from_utf8_lossy(&request[..end.unwrap_or(request.len())]).into_owned();
     let line = head.lines().next().unwrap_or_default().to_owned();
+    let login = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("authorization")
+            .then(|| value.trim().to_owned())
+    });
+    let is_let_in = {
+        let logins = shared.logins.lock().unwrap_or_else(PoisonError::into_inner);
+        logins.is_empty() || logins.iter().any(|known| Some(known) == login.as_ref())
+    };
     *shared.last.lock().unwrap_or_else(PoisonError::into_inner) = head;
+    if !is_let_in {
+        let body =
+            r#"{"error":{"type":"security_exception","reason":"unable to authenticate"},"status":401}"#;
+        let head = "HTTP/1.1 401 Unauthorized\r\nConnection: close\r\nContent-Type: application/json\r\n\
+                    WWW-Authenticate: Basic realm=\"security\"\r\nContent-Length: ";
+        return client.write_all(format!("{head}{}\r\n\r\n{body}", body.len()).as_bytes());
+    }
     let fault = shared
         .fault()
         .clone()

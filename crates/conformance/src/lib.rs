@@ -9,6 +9,7 @@ pub mod node;
 pub mod postgres;
 pub mod proxy;
 pub mod source;
+pub mod tls;
 
 /// Whether a test with a short and a long variant runs the long one: `cargo xtask test --long` sets `INSTEP_LONG=1`.
 #[allow(clippy::disallowed_methods, reason = "what cargo xtask test tells the tests")]

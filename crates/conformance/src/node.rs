@@ -54,11 +54,13 @@ impl Node {
     }
 }
 
-/// A node of a test's own, which it may end and start again over the same data.
+/// A node of a test's own, or several that are one cluster, which it may end and start again over the same data.
 #[derive(Debug)]
 pub struct OwnNode {
     words: Vec<String>,
     port: u16,
+    /// They listen on as many ports, one after the other.
+    nodes: u16,
     folder: tempfile::TempDir,
     process: Option<Child>,
 }
@@ -68,8 +70,16 @@ impl OwnNode {
     ///
     /// # Panics
     /// Where it does not answer within minutes.
-    #[allow(clippy::disallowed_methods, reason = "what cargo xtask test tells the tests")]
     pub fn start(wanted_by: &str) -> Option<OwnNode> {
+        OwnNode::several(wanted_by, 1)
+    }
+
+    /// So many nodes that are one cluster, in one process; the rest as for [`OwnNode::start`].
+    ///
+    /// # Panics
+    /// Where they do not answer within minutes.
+    #[allow(clippy::disallowed_methods, reason = "what cargo xtask test tells the tests")]
+    pub fn several(wanted_by: &str, nodes: u16) -> Option<OwnNode> {
         let starts = std::env::var("INSTEP_TEST_NODE_STARTS").unwrap_or_default();
         if starts.is_empty() {
             let line = format!("SKIPPED {wanted_by}: no node can be started (cargo xtask test says how)");
@@ -80,10 +90,15 @@ impl OwnNode {
         let words: Vec<String> = words.split('\u{1f}').map(str::to_owned).collect();
         let free = |port: &u16| TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, *port))).is_ok();
         // From the other end than the nodes of all tests.
-        let port = (9250..=9298).rev().find(free).expect("a port is free");
+        let are_free = |port: &u16| (*port..port + nodes).all(|port| free(&port));
+        let port = (9250..=9299 - nodes)
+            .rev()
+            .find(are_free)
+            .expect("a port is free");
         let mut node = OwnNode {
             words,
             port,
+            nodes,
             folder: tempfile::tempdir().expect("a folder"),
             process: None,
         };
@@ -91,9 +106,15 @@ impl OwnNode {
         Some(node)
     }
 
-    /// Where it answers.
+    /// Where it answers, or the first of several.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        self.urls().remove(0)
+    }
+
+    /// Where each of several answers.
+    pub fn urls(&self) -> Vec<String> {
+        let ports = self.port..self.port + self.nodes;
+        ports.map(|port| format!("http://127.0.0.1:{port}")).collect()
     }
 
     /// Ends it as a crash would: SIGKILL.
@@ -115,7 +136,7 @@ impl OwnNode {
             .args(arguments)
             .arg("-basePath")
             .arg(self.folder.path().join("data"))
-            .args(["-numOfNode", "1", "-clusterName"])
+            .args(["-numOfNode", &self.nodes.to_string(), "-clusterName"])
             .arg(format!("instep-own-{}", self.port))
             .args(["-baseHttpPort", &(self.port - 1).to_string(), "-useLogger"])
             .current_dir(self.folder.path())

@@ -221,7 +221,7 @@ async fn follow(
     running.stop().await;
     let name = match engine {
         Engine::Null => "until all are indexed, null engine",
-        Engine::Embedded => "until all are indexed, embedded engine",
+        Engine::Embedded | Engine::Cluster => "until all are indexed, embedded engine",
     };
     let figure = Figure {
         name,

@@ -1,7 +1,7 @@
 //! The first synchronisation of the Tate Collection: documents per second, CPU per document, memory; each figure beside
 //! its limit from the same run.
 //!
-//! `cargo xtask bench sync [--source sqlite|postgres] [--runs N] [--json]`
+//! `cargo xtask bench sync [--source sqlite|postgres] [--engine opensearch [--together]] [--runs N] [--json]`
 
 #![allow(clippy::print_stdout, reason = "the figures are what it is for")]
 
@@ -10,8 +10,14 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+#[path = "measure/apart.rs"]
+mod apart;
+#[path = "measure/cluster.rs"]
+mod cluster;
 #[path = "measure/figure.rs"]
 mod figure;
+#[path = "measure/http.rs"]
+mod http;
 mod measure;
 #[path = "measure/parts.rs"]
 mod parts;
@@ -37,7 +43,7 @@ mod support;
 mod world;
 
 use figure::{Figure, median};
-use measure::{Home, machine};
+use measure::{Engine, Home, machine};
 use parts::Part;
 use server::Rows;
 use support::tate;
@@ -63,32 +69,46 @@ fn main() {
         .map_or(3, |runs| runs.parse().expect("--runs takes a number"));
     let as_json = arguments.flag("--json");
     let source = Rows::source(&mut arguments);
-    arguments.end("--source sqlite|postgres, --runs N, --json");
+    let engine = match arguments.value("--engine").as_deref() {
+        None => Engine::Embedded,
+        Some("opensearch") => Engine::Cluster,
+        Some(other) => panic!("--engine is opensearch, not {other}"),
+    };
+    let together = arguments.flag("--together");
+    arguments.end("--source sqlite|postgres, --engine opensearch, --together, --runs N, --json");
     let Some(data) = tate::folder("bench sync") else {
         return;
     };
 
     let machine = machine::describe();
+    // Before the database starts, which stays on the cores that this process has.
+    let cores = match engine {
+        Engine::Cluster if !together => Some(apart::keep_apart(&cluster::url())),
+        _ => None,
+    };
     let folder = tempfile::tempdir().expect("a folder");
     let Some(rows) = Rows::load(source.as_deref(), "bench sync", &data, folder.path()) else {
         return;
     };
     let home = rows.home();
     in_own_process(Part::Ready, folder.path(), &home);
-    let measured = Measured::of(runs, folder.path(), &rows);
-    let config = measure::configuration(folder.path(), measure::Engine::Embedded, &home, "");
+    let measured = Measured::of(runs, folder.path(), &rows, engine);
+    let config = measure::configuration(folder.path(), Engine::Embedded, &home, "");
     let budget_mb = parts::writer_memory(&config) as f64 / 1e6;
-    let mut figures = match rows {
-        Rows::Sqlite => beside_sqlite(&measured),
-        Rows::Postgres(_) => beside_postgres(&measured),
+    let mut figures = match (engine, &rows) {
+        (Engine::Cluster, _) => to_cluster(&measured),
+        (_, Rows::Sqlite) => beside_sqlite(&measured),
+        (_, Rows::Postgres(_)) => beside_postgres(&measured),
     };
-    figures.extend(to_engines(&measured, budget_mb));
+    if engine != Engine::Cluster {
+        figures.extend(to_engines(&measured, budget_mb));
+    }
     if as_json {
         let figures: Vec<Value> = figures.iter().map(Figure::json).collect();
         println!(
             "{}",
             json!({ "bench": "sync", "source": rows.name(), "machine": machine, "documents": tate::ARTWORKS,
-            "runs": runs, "figures": figures, "parts": measured.0 })
+            "runs": runs, "cores": cores, "figures": figures, "parts": measured.0 })
         );
         return;
     }
@@ -98,14 +118,16 @@ fn main() {
         tate::ARTWORKS,
         machine::line(&machine)
     );
-    println!("median of {runs} runs that took turns, after one that is not counted\n");
+    println!("median of {runs} runs that took turns, after one that is not counted");
+    println!("{}\n", cores.unwrap_or_default());
     let lines: Vec<_> = figures.iter().map(Figure::row).collect();
     println!("{}", measure::table(&Figure::HEAD, &lines));
     println!("load {} at the end", machine::load());
     println!("\nwhere the CPU of our threads goes, µs for each document, last run");
-    for part in [Part::Null, Part::Embedded] {
-        let last = measured.of_part(part).last().map(|run| &run["threads_cpu_us"]);
-        println!("  {}: {}", part.name(), last.unwrap_or(&Value::Null));
+    for part in [Part::Null, Part::Embedded, Part::Cluster] {
+        if let Some(last) = measured.of_part(part).last() {
+            println!("  {}: {}", part.name(), last["threads_cpu_us"]);
+        }
     }
 }
 
@@ -131,11 +153,11 @@ struct Measured(serde_json::Map<String, Value>);
 
 impl Measured {
     /// Parts take turns, so that what changes on the machine meanwhile concerns all of them; the first turn warms up.
-    fn of(runs: usize, folder: &Path, rows: &Rows) -> Measured {
+    fn of(runs: usize, folder: &Path, rows: &Rows, engine: Engine) -> Measured {
         let mut measured = serde_json::Map::new();
         let home = rows.home();
         for turn in 0..=runs {
-            for part in Part::measured(&home) {
+            for part in Part::measured(&home, engine).iter().copied() {
                 let before = rows.cpu_us();
                 let mut figures = in_own_process(part, folder, &home);
                 let server = rows.cpu_us() - before;
@@ -150,7 +172,9 @@ impl Measured {
                     | Part::Placed
                     | Part::Ready
                     | Part::Raw
-                    | Part::Embedded => {
+                    | Part::Embedded
+                    | Part::Cluster
+                    | Part::Loaded => {
                         assert_eq!(documents, tate::ARTWORKS, "`{}` saw every document", part.name());
                     }
                 }
@@ -253,6 +277,19 @@ fn beside_postgres(measured: &Measured) -> Vec<Figure> {
         ),
         measured.one(recorded, PER_SECOND, Part::Recorded, RATE, None),
         measured.one(recorded, PER_DOCUMENT, Part::Recorded, CPU, Some(ON_TOP_US)),
+    ]
+}
+
+fn to_cluster(measured: &Measured) -> Vec<Figure> {
+    let loader = "a loader with ready documents, over as many connections";
+    let ours = "to OpenSearch, limit: the loader";
+    let rate = measured.limit(Part::Loaded, RATE);
+    vec![
+        measured.one(loader, PER_SECOND, Part::Loaded, RATE, None),
+        measured.one(loader, PER_DOCUMENT, Part::Loaded, CPU, None),
+        measured.one(ours, PER_SECOND, Part::Cluster, RATE, rate),
+        measured.one("to OpenSearch", PER_DOCUMENT, Part::Cluster, CPU, None),
+        measured.one("RssAnon, to OpenSearch", "MB", Part::Cluster, MEMORY, None),
     ]
 }
 

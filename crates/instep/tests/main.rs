@@ -19,6 +19,7 @@ mod postgres;
 mod purge;
 mod readers;
 mod readme;
+mod roads;
 mod search;
 mod sets;
 mod sizes;

@@ -14,7 +14,9 @@ use bytes::{Bytes, BytesMut};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use instep_core::{Error, Result};
-use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER,
+};
 use reqwest::{Method, Response};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -42,6 +44,8 @@ pub(crate) struct Call {
     path: String,
     body: Bytes,
     kind: &'static str,
+    /// Whether somebody waits for the answer: then it is not compressed, which takes a cluster longer than sending it.
+    hurried: bool,
 }
 
 impl Call {
@@ -72,6 +76,15 @@ impl Call {
             path,
             body,
             kind,
+            hurried: false,
+        }
+    }
+
+    /// The same for somebody who waits.
+    pub(crate) fn hurried(self) -> Self {
+        Call {
+            hurried: true,
+            ..self
         }
     }
 }
@@ -231,6 +244,9 @@ impl Client {
         if let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization.clone());
         }
+        if local || call.hurried {
+            request = request.header(ACCEPT_ENCODING, "identity");
+        }
         if !call.body.is_empty() {
             request = request.header(CONTENT_TYPE, call.kind);
             request = match call.body.len() >= COMPRESSED_FROM && !local {
@@ -328,6 +344,8 @@ fn authorization(credentials: &Credentials) -> Result<Option<HeaderValue>> {
         Credentials::Basic { user, password } => {
             format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
         }
+        // A key and its id are shown to people in both forms; what is encoded has no colon.
+        Credentials::ApiKey(key) if key.contains(':') => format!("ApiKey {}", STANDARD.encode(key)),
         Credentials::ApiKey(key) => format!("ApiKey {key}"),
     };
     let mut value = HeaderValue::from_str(&text).map_err(|_| {

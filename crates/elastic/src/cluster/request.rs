@@ -83,7 +83,7 @@ impl Inner {
         if !aggregations.is_empty() {
             body["aggs"] = Value::Object(aggregations);
         }
-        let answer = self.client.call(call(&names, &body)).await?;
+        let answer = self.client.call(call(&names, &body).hurried()).await?;
         let asked = Asked {
             authorized,
             mappings: &mappings,
@@ -116,6 +116,14 @@ fn call(names: &[IndexName], body: &Value) -> Call {
 
 /// The query for all indexes: one, where they have the same fields; else one for each kind of index.
 fn query(names: &[IndexName], mappings: &[&Mapping], request: &SearchRequest, lexical: f32) -> Result<Value> {
+    if let [only] = mappings {
+        let compiler = Compiler {
+            mapping: only,
+            now_ms: request.now_ms,
+            lexical,
+        };
+        return compiler.compile(&request.query);
+    }
     let mut kinds: Vec<(BTreeMap<&str, FieldType>, &Mapping, Vec<&str>)> = Vec::new();
     for (name, mapping) in names.iter().zip(mappings) {
         let shape = shape(mapping);

@@ -53,6 +53,9 @@ impl Arguments {
 pub(crate) enum Engine {
     Null,
     Embedded,
+    /// The node that `cargo xtask bench` started.
+    #[allow(dead_code, reason = "one benchmark goes there")]
+    Cluster,
 }
 
 impl Engine {
@@ -61,6 +64,18 @@ impl Engine {
         match self {
             Engine::Null => "null",
             Engine::Embedded => "embedded",
+            Engine::Cluster => "opensearch",
+        }
+    }
+
+    fn section(self) -> String {
+        match self {
+            Engine::Null | Engine::Embedded => format!("engine = \"{}\"", self.name()),
+            Engine::Cluster => {
+                let url = instep_conformance::node::Node::Opensearch.url();
+                let url = url.expect("cargo xtask bench starts a node");
+                format!("url = \"{url}\"\nsettings = {{ number_of_replicas = 0 }}")
+            }
         }
     }
 }
@@ -99,8 +114,9 @@ pub(crate) fn text(engine: Engine, home: &Home, more: &str) -> String {
     let (name, url) = (engine.name(), home.url());
     format!(
         "[state]\npath = \"{name}-state\"\n[source.tate]\nurl = \"{url}\"\n{}{more}\n\
-         [cluster.measured]\nengine = \"{name}\"\n[set.main]\ncluster = \"measured\"\nactive = true\n",
-        tate::COLLECTION
+         [cluster.measured]\n{}\n[set.main]\ncluster = \"measured\"\nactive = true\n",
+        tate::COLLECTION,
+        engine.section()
     )
 }
 

@@ -19,7 +19,7 @@ use instep::config::Config;
 
 use crate::measure::{Engine, Home, block_on, configuration, open, parsed, text};
 use crate::process::{Peak, cpu_us, threads_us};
-use crate::{tate, world};
+use crate::{cluster, tate, world};
 
 /// The columns that the documents hold, one statement for each table.
 const TABLES: [&str; 8] = [
@@ -72,10 +72,14 @@ pub(crate) enum Part {
     Raw,
     /// Ours, into the embedded engine.
     Embedded,
+    /// Ours, into a cluster.
+    Cluster,
+    /// The documents that are ready, into a cluster.
+    Loaded,
 }
 
 impl Part {
-    const ALL: [Part; 9] = [
+    const ALL: [Part; 11] = [
         Part::Tables,
         Part::Json,
         Part::Copy,
@@ -85,12 +89,16 @@ impl Part {
         Part::Ready,
         Part::Raw,
         Part::Embedded,
+        Part::Cluster,
+        Part::Loaded,
     ];
 
     /// Those that are measured, in the order of a round.
-    pub(crate) fn measured(home: &Home) -> [Part; 6] {
-        match home {
-            Home::Sqlite => [
+    pub(crate) fn measured(home: &Home, engine: Engine) -> &'static [Part] {
+        match (engine, home) {
+            // The loader's index is made like ours.
+            (Engine::Cluster, _) => &[Part::Cluster, Part::Loaded],
+            (_, Home::Sqlite) => &[
                 Part::Tables,
                 Part::Json,
                 Part::Null,
@@ -98,7 +106,7 @@ impl Part {
                 Part::Raw,
                 Part::Embedded,
             ],
-            Home::Postgres(_) => [
+            (_, Home::Postgres(_)) => &[
                 Part::Copy,
                 Part::Null,
                 Part::Recorded,
@@ -120,6 +128,8 @@ impl Part {
             Part::Ready => "ready",
             Part::Raw => "raw",
             Part::Embedded => "embedded",
+            Part::Cluster => "cluster",
+            Part::Loaded => "loaded",
         }
     }
 
@@ -145,6 +155,8 @@ impl Part {
             Part::Ready => block_on(ready(folder, home)),
             Part::Raw => raw(folder, home),
             Part::Embedded => block_on(ours(configuration(folder, Engine::Embedded, home, ""))),
+            Part::Cluster => cluster::synchronised(folder, home),
+            Part::Loaded => cluster::loaded(folder),
         }
     }
 }
@@ -153,14 +165,14 @@ impl Part {
 const LANGUAGES: &str = "language = { column = \"classification\", known = [\"en\", \"sv\"] }";
 
 /// What a part cost until its documents were done, and until it had ended.
-struct Cost {
+pub(crate) struct Cost {
     began: Instant,
     cpu: u64,
     peak: Peak,
 }
 
 impl Cost {
-    fn begin() -> Cost {
+    pub(crate) fn begin() -> Cost {
         Cost {
             peak: Peak::watch(),
             cpu: cpu_us(),
@@ -168,11 +180,11 @@ impl Cost {
         }
     }
 
-    fn done(&self) -> f64 {
+    pub(crate) fn done(&self) -> f64 {
         self.began.elapsed().as_secs_f64()
     }
 
-    fn end(self, documents: u64, seconds: f64) -> Value {
+    pub(crate) fn end(self, documents: u64, seconds: f64) -> Value {
         json!({
             "documents": documents,
             "documents_per_second": documents as f64 / seconds,
@@ -233,7 +245,7 @@ fn copy(home: &Home) -> Value {
 
 /// The first synchronisation through the library, from an empty state until every document is in the engine. Ending it
 /// (the merges that have begun) counts as CPU, as it does for Tantivy alone.
-async fn ours(config: Config) -> Value {
+pub(crate) async fn ours(config: Config) -> Value {
     let parts = open(config).await.expect("the parts open");
     let cost = Cost::begin();
     let running = Running::start(&parts).await.expect("the parts start");

@@ -13,5 +13,5 @@ pub mod stage;
 mod tate;
 mod told;
 mod values;
-mod world;
+pub mod world;
 mod writing;
