@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
 use instep_conformance::postgres::{self, Database, Replication, Server as Postgres};
+use instep_conformance::tls::Certificates;
 use serde_json::{Value, json};
 
 use super::stage::{PATIENCE, Stage, difference, findings, reaches, settled, source, state};
@@ -384,56 +385,17 @@ fn lock_out(stage: &Stage, role: &str, served: &Server, password: &str) {
     );
 }
 
-/// An authority, a server's certificate for `localhost` that it signed, and another authority.
-fn certificates(folder: &Path) -> Option<()> {
-    let run = |arguments: &str| {
-        let mut command = Command::new("openssl");
-        command
-            .args(arguments.split(' '))
-            .current_dir(folder)
-            .stdin(Stdio::null());
-        command
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .is_ok_and(|status| status.success())
-    };
-    if !run("version") {
-        let _ = std::io::stderr().write_all(b"SKIPPED TLS: openssl is missing\n");
-        return None;
-    }
-    std::fs::write(folder.join("names"), "subjectAltName = DNS:localhost\n").expect("it is written");
-    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
-    for authority in ["ca", "other"] {
-        let made = run(&format!(
-            "req -x509 {key} -keyout {authority}.key -out {authority}.pem -days 2 -subj /CN={authority}"
-        ));
-        assert!(made, "openssl makes an authority");
-    }
-    assert!(run(&format!(
-        "req {key} -keyout server.key -out server.csr -subj /CN=localhost"
-    )));
-    assert!(run(
-        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out server.crt"
-    ));
-    Some(())
-}
-
 #[test]
 fn tls_by_every_mode() {
     if postgres::or_skip("TLS").is_none() {
         return;
     }
-    let folder = tempfile::tempdir().expect("a folder");
-    if certificates(folder.path()).is_none() {
+    let Some(certificates) = Certificates::new("TLS") else {
         return;
-    }
+    };
     let server = guarded();
-    for name in ["server.crt", "server.key"] {
-        server.put(
-            name,
-            &std::fs::read_to_string(folder.path().join(name)).expect("openssl made it"),
-        );
+    for (name, made) in [("server.crt", "server.pem"), ("server.key", "server.key")] {
+        server.put(name, &certificates.text(made));
     }
     server.set(&[("ssl", "on")]);
     let database = server.database("tls");
@@ -446,7 +408,7 @@ fn tls_by_every_mode() {
         let url = url_as(role, &database).replacen("127.0.0.1", host, 1);
         let root = match root {
             "" => String::new(),
-            name => format!("root_certificate = \"{}\"", folder.path().join(name).display()),
+            name => format!("root_certificate = \"{}\"", certificates.path(name).display()),
         };
         at(&format!("{url}?sslmode={mode}"), database.name(), &root)
     };
@@ -461,7 +423,7 @@ fn tls_by_every_mode() {
             "127.0.0.1",
             "only_tls",
             "require",
-            "other.pem",
+            "stranger.pem",
             Some("certificate"),
         ),
         ("127.0.0.1", "only_tls", "verify-ca", "ca.pem", None),
@@ -469,7 +431,7 @@ fn tls_by_every_mode() {
             "127.0.0.1",
             "only_tls",
             "verify-ca",
-            "other.pem",
+            "stranger.pem",
             Some("certificate"),
         ),
         ("127.0.0.1", "only_tls", "verify-ca", "", Some("root_certificate")),
@@ -485,7 +447,7 @@ fn tls_by_every_mode() {
             "localhost",
             "only_tls",
             "verify-full",
-            "other.pem",
+            "stranger.pem",
             Some("certificate"),
         ),
         (

@@ -31,6 +31,7 @@ use super::{Database, PostgresSource, computed, locked, no_such_table, position}
 use self::sieve::Tuples;
 use self::view::{Read, View};
 
+pub(super) use self::durable::Durable;
 pub(super) use self::view::{Reading, relation};
 
 /// Tables that the statistics say are smaller than this are counted, up to [`COUNTED`] rows.

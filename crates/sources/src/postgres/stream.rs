@@ -78,6 +78,7 @@ impl Stream {
         // What a table is called is known before its first change comes, which may come under another name.
         let tables = read_schema(database.clone(), None).await?;
         let mut wire = Wire::connect(&database.stream).await?;
+        super::locked(&database.reading).durable = super::read::Durable::default();
         let stands = stands(&mut wire, database).await?;
         let patience = wire
             .query("select setting from pg_catalog.pg_settings where name = 'wal_sender_timeout'")

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use instep_conformance::postgres::{Database, Replication, Server};
 use instep_core::{Fault, Fetch, Key, Page, Position, Result, Rows, Snapshot, Source, Value};
+use instep_sources::{PostgresOptions, PostgresSource};
 use proptest::prelude::*;
 
 use super::source;
@@ -287,6 +288,30 @@ async fn what_was_read_outlives_a_crash() {
             database.value(&format!("select count(*) from t where id = {id}")),
             "1"
         );
+    }
+}
+
+/// A session that took another role is not told how old its own backend is.
+#[tokio::test]
+async fn a_role_that_was_taken_waits_for_the_disk_too() {
+    let server = Server::start(&[("synchronous_commit", "off"), ("wal_writer_delay", "500ms")]);
+    let database = server.database("taken");
+    database.execute(
+        "create table t (id integer primary key); create role reader; grant select on t to reader;
+         create role visitor login noinherit in role reader; alter role visitor set role = reader",
+    );
+    let source = PostgresSource::new(
+        "shop".into(),
+        PostgresOptions {
+            url: database.url().replace("postgres@", "visitor@"),
+            ..PostgresOptions::default()
+        },
+    )
+    .unwrap();
+    for id in 1..=3 {
+        database.execute(&format!("insert into t values ({id})"));
+        let wanted = fetch_of("public.t", &["id"], &["id"], vec![vec![Value::Int(id)]]);
+        assert_eq!(rows(&source, &wanted).await.unwrap().len(), 1);
     }
 }
 

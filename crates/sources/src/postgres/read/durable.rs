@@ -20,9 +20,10 @@ const FLUSH_MARGIN: Duration = Duration::from_millis(100);
 /// As many backends are remembered.
 const REMEMBERED: usize = 16;
 
-/// What is known to be on disk, as each backend saw it. A backend does not outlive a crash.
+/// What is known to be on disk, as each backend saw it. A backend does not outlive a crash; behind a pooler a session may
+/// outlive even a server, so all is forgotten when the stream is connected anew.
 #[derive(Default)]
-pub(super) struct Durable(Vec<Known>);
+pub(in super::super) struct Durable(Vec<Known>);
 
 struct Known {
     backend: u32,
@@ -83,8 +84,12 @@ pub(super) struct Wait {
 
 impl Wait {
     pub(super) fn of(line: &Line) -> Result<Wait> {
-        let number = |at| line.text(at)?.parse::<i64>().map_err(|_| bad_answer());
-        let positive = |at| Ok::<_, Error>(u64::try_from(number(at)?).unwrap_or(0));
+        let positive = |at| {
+            // A role that is not told how old its own backend is gets NULL.
+            let number = line.get(at)?.map_or(Ok(0), str::parse::<i64>);
+            let number = number.map_err(|_| bad_answer())?;
+            Ok::<_, Error>(u64::try_from(number).unwrap_or(0))
+        };
         Ok(Wait {
             block: positive(0)?,
             segment: positive(1)?,

@@ -30,7 +30,7 @@ pub(in super::super) struct Reading {
     replica: Option<bool>,
     /// Whether its texts are bytes of no known meaning (encoding SQL_ASCII).
     pub(in super::super) any_bytes: bool,
-    durable: Durable,
+    pub(in super::super) durable: Durable,
 }
 
 /// A transaction on a session from the pool; nothing is asked before the first read, which is where the view is taken.
@@ -139,9 +139,12 @@ impl View {
             reading.replica = Some(replica);
             reading.any_bytes = encoding.first().map(|line| line.text(0)).transpose()? == Some("SQL_ASCII");
         }
+        // Several replicas may answer at one address, and the one that told of the tables may be ahead of this one.
+        let is_primary = super::super::locked(&database.reading).replica == Some(false);
+        let known = database.schema_slot().clone().filter(|_| is_primary);
         Ok(View {
             session: Some(session),
-            known: database.schema_slot().clone(),
+            known,
             at_least,
             begun: None,
             stage: Stage::Fresh,
