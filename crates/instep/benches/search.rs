@@ -9,7 +9,7 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use instep_conformance::node::Node;
 use rusqlite::Connection as Database;
@@ -46,6 +46,8 @@ const LIMIT: f64 = 1.10;
 const CONCURRENCIES: [usize; 2] = [1, 8];
 /// Requests of one turn. Targets take turns, so that what changes on the machine meanwhile concerns all of them.
 const TURN: usize = 100;
+/// Turns of each search before anything is measured.
+const WARM_UP: usize = 60;
 /// Words that are searched.
 const WORDS: usize = 300;
 
@@ -65,7 +67,7 @@ fn main() {
     let machine = machine::describe();
     let cores = match together {
         true => "the node shares its cores with everything else".to_owned(),
-        false => apart::keep_apart(&node),
+        false => apart::leave_cores(),
     };
     let folder = tempfile::tempdir().expect("a folder");
     let words = rows(&data, folder.path());
@@ -81,7 +83,7 @@ fn main() {
     let targets = [
         Target {
             name: "OpenSearch, directly",
-            url: node,
+            url: node.clone(),
             path: format!("/{INDEX}/_search"),
             headers: "content-type: application/json\r\n".to_owned(),
             process: None,
@@ -90,6 +92,20 @@ fn main() {
         Target::ours("OpenSearch, through the gateway", &gateway, Some(process)),
         Target::ours("embedded, through the gateway", &embedded, None),
     ];
+    // Java compiles what runs often, on all the cores there are.
+    for search in Search::ALL {
+        for turn in 0..WARM_UP {
+            for target in &targets {
+                one_turn(search, 8, turn * TURN, &words, target);
+            }
+        }
+    }
+    if !together {
+        apart::take_cores(&node);
+    }
+    for process in [process, gateway.id(), embedded.id()] {
+        rest(process);
+    }
     let mut measured = Vec::new();
     for search in Search::ALL {
         agree(search, &words, &targets);
@@ -185,6 +201,18 @@ struct Target {
 fn used(process: u32) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("it runs");
     process::used(&stat)
+}
+
+/// Waits until a process takes next to nothing: it may have a start, or a load, to get over.
+fn rest(process: u32) {
+    for _ in 0..120 {
+        let before = used(process);
+        std::thread::park_timeout(Duration::from_millis(500));
+        if used(process) - before <= 20_000 {
+            return;
+        }
+    }
+    panic!("process {process} does not come to rest");
 }
 
 impl Target {
@@ -360,13 +388,12 @@ fn measure(
         })
         .collect();
     let mut seconds = vec![0.0; targets.len()];
-    // The first turns warm up.
-    let warm_up = 5;
-    for turn in 0..warm_up + requests.div_ceil(TURN) {
+    for turn in 0..1 + requests.div_ceil(TURN) {
         for (place, target) in targets.iter().enumerate() {
             let cpu = (target.our_cpu(), target.node_cpu());
             let (times, took) = one_turn(search, concurrency, turn * TURN, words, target);
-            if turn < warm_up {
+            // The first turn is for what the former search left in caches.
+            if turn == 0 {
                 continue;
             }
             let one = &mut measured[place];

@@ -83,7 +83,10 @@ fn main() {
     let machine = machine::describe();
     // Before the database starts, which stays on the cores that this process has.
     let cores = match engine {
-        Engine::Cluster if !together => Some(apart::keep_apart(&cluster::url())),
+        Engine::Cluster if !together => {
+            apart::take_cores(&cluster::url());
+            Some(apart::leave_cores())
+        }
         _ => None,
     };
     let folder = tempfile::tempdir().expect("a folder");

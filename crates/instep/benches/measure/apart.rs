@@ -15,18 +15,28 @@ pub(crate) fn process_of(url: &str) -> u32 {
     u32::try_from(id.expect("its number")).expect("a number of a process")
 }
 
-/// From now on the node has the first half of the cores, and this process, with those that it starts, the rest. What a
-/// heading says of it.
-pub(crate) fn keep_apart(url: &str) -> String {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let half = cores / 2;
-    let pinned = half > 0
-        && pin(process_of(url), &format!("0-{}", half - 1))
-        && pin(std::process::id(), &format!("{half}-{}", cores - 1));
-    match pinned {
+/// From now on this process, and those that it starts, leave the first half of the cores to a node. What a heading says
+/// of it.
+pub(crate) fn leave_cores() -> String {
+    let (half, cores) = half_of_cores();
+    match half > 0 && pin(std::process::id(), &format!("{half}-{}", cores - 1)) {
         true => format!("the node has {half} of {cores} cores for itself, everything else the others"),
         false => format!("the node and everything else share {cores} cores"),
     }
+}
+
+/// From now on the node at this address has the first half of the cores.
+pub(crate) fn take_cores(url: &str) {
+    let (half, _) = half_of_cores();
+    if half > 0 {
+        pin(process_of(url), &format!("0-{}", half - 1));
+    }
+}
+
+fn half_of_cores() -> (usize, usize) {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let cores = info.lines().filter(|line| line.starts_with("processor")).count();
+    (cores / 2, cores)
 }
 
 /// Keeps a process, with all its threads, on these cores.
