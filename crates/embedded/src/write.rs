@@ -26,8 +26,8 @@ const COMMIT_BYTES: usize = 16 << 20;
 const COMMIT_AFTER: Duration = Duration::from_millis(1500);
 /// A group of more bytes is a bulk load: its commit waits a little for the next call,
 const BULK_BYTES: usize = 256 << 10;
-/// unless a call of so few writes is among it: somebody waits for that one.
-const URGENT: usize = 16;
+/// unless a call of fewer bytes is among it: somebody waits for that one.
+const URGENT_BYTES: usize = 32 << 10;
 /// For at most so long.
 const LINGER: Duration = Duration::from_millis(100);
 /// Tickets that are remembered after their commit, for each index: between this many and twice as many.
@@ -268,8 +268,9 @@ impl Group {
                 let Some(job) = lock(&index.queue.state).jobs.pop_front() else {
                     break;
                 };
-                self.urgent |= job.writes.len() <= URGENT;
-                bytes += self.add(index, writer, ingest, job)?;
+                let added = self.add(index, writer, ingest, job)?;
+                self.urgent |= added < URGENT_BYTES;
+                bytes += added;
             }
             let left = COMMIT_AFTER.saturating_sub(started.elapsed());
             if self.urgent || !(BULK_BYTES..COMMIT_BYTES).contains(&bytes) || left.is_zero() {

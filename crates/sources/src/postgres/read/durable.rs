@@ -2,8 +2,9 @@
 //!
 //! With `synchronous_commit = off` a transaction is visible before its commit is on disk; after a crash of the server it
 //! is gone, and no change says so. Every commit that a view sees lies before the end of the log at the time the view was
-//! opened, so rows are handed over when the log is flushed up to there. That is not waited for where the view sees no transaction that an earlier view did not see, and never
-//! longer than an asynchronous commit can take to reach the disk: three times `wal_writer_delay`, as Postgres promises.
+//! opened, so rows are handed over when the log is flushed up to there. That is not waited for where the view sees no
+//! transaction that an earlier view did not see, and never longer than an asynchronous commit can take to reach the disk:
+//! three times `wal_writer_delay`, as Postgres promises.
 
 use std::time::Duration;
 
