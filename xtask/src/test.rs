@@ -189,6 +189,9 @@ fn search_nodes(
     }
 }
 
+/// With what a build leaves out unless it is asked for.
+const WHOLE: [&str; 2] = ["--features", "instep/aws"];
+
 /// The runs of `cargo test` that cover all tests: name and arguments.
 ///
 /// Doc tests are a run of their own, because `--all-targets` leaves them out. For chosen packages cargo's own choice
@@ -196,14 +199,15 @@ fn search_nodes(
 fn passes(packages: &[String]) -> Vec<(&'static str, Vec<&str>)> {
     if packages.is_empty() {
         vec![
-            ("tests", vec!["--workspace", "--all-targets"]),
-            ("doc tests", vec!["--workspace", "--doc"]),
+            ("tests", [&["--workspace", "--all-targets"], &WHOLE[..]].concat()),
+            ("doc tests", [&["--workspace", "--doc"], &WHOLE[..]].concat()),
         ]
     } else {
-        vec![(
-            "tests",
-            packages.iter().flat_map(|name| ["--package", name]).collect(),
-        )]
+        let mut arguments: Vec<&str> = packages.iter().flat_map(|name| ["--package", name]).collect();
+        if packages.iter().any(|name| name == "instep") {
+            arguments.extend(WHOLE);
+        }
+        vec![("tests", arguments)]
     }
 }
 

@@ -2,8 +2,8 @@
 //! answers that are cut, lost or never come.
 //!
 //! Guarantees: without a fault every request and answer passes as it is, one for each connection. A fault holds for the
-//! requests whose address contains a given text, from the next one on, until [`Faults::heal`]. All its threads end with
-//! the value.
+//! requests whose address contains a given text, from the next one on, until another one for the same text or
+//! [`Faults::heal`]. All its threads end with the value.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+use crate::signature::Signatory;
 
 /// How often a thread that waits looks whether it still should.
 const LOOK: Duration = Duration::from_millis(10);
@@ -59,18 +61,51 @@ pub struct Faults {
 #[derive(Debug)]
 struct Shared {
     target: String,
-    fault: Mutex<Option<(String, Fault)>>,
-    /// Who is let in: values of `authorization`. Empty: everybody.
-    logins: Mutex<Vec<String>>,
+    /// By the text that an address contains; the first that fits holds.
+    faults: Mutex<Vec<(String, Fault)>>,
+    door: Mutex<Door>,
     disturbed: AtomicUsize,
     /// The head of the last request.
     last: Mutex<String>,
     closed: AtomicBool,
 }
 
+/// Who is let in.
+#[derive(Debug, Default)]
+enum Door {
+    #[default]
+    Open,
+    /// Who sends one of these values of `authorization`.
+    Logins(Vec<String>),
+    /// Whose requests this one signed.
+    Signed(Signatory),
+}
+
+impl Door {
+    /// Why a request is not let in.
+    fn refuses(&self, head: &str, body: &[u8]) -> Option<String> {
+        match self {
+            Door::Open => None,
+            Door::Logins(logins) => {
+                let login = head.lines().find_map(|line| {
+                    let (name, value) = line.split_once(':')?;
+                    name.eq_ignore_ascii_case("authorization").then(|| value.trim())
+                });
+                let is_known = logins.iter().any(|known| Some(known.as_str()) == login);
+                (!is_known).then(|| "unable to authenticate".to_owned())
+            }
+            Door::Signed(signatory) => signatory.refuses(head, body),
+        }
+    }
+}
+
 impl Shared {
-    fn fault(&self) -> MutexGuard<'_, Option<(String, Fault)>> {
-        self.fault.lock().unwrap_or_else(PoisonError::into_inner)
+    fn faults(&self) -> MutexGuard<'_, Vec<(String, Fault)>> {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn door(&self) -> MutexGuard<'_, Door> {
+        self.door.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_closed(&self) -> bool {
@@ -87,8 +122,8 @@ impl Faults {
         let target = url.strip_prefix("http://").expect("an address of HTTP");
         let shared = Arc::new(Shared {
             target: target.trim_end_matches('/').to_owned(),
-            fault: Mutex::new(None),
-            logins: Mutex::default(),
+            faults: Mutex::default(),
+            door: Mutex::default(),
             disturbed: AtomicUsize::new(0),
             last: Mutex::default(),
             closed: AtomicBool::new(false),
@@ -111,18 +146,25 @@ impl Faults {
 
     /// Disturbs every request whose method and path contain this text.
     pub fn disturb(&self, containing: &str, fault: Fault) {
-        *self.shared.fault() = Some((containing.to_owned(), fault));
+        let mut faults = self.shared.faults();
+        faults.retain(|(known, _)| known != containing);
+        faults.push((containing.to_owned(), fault));
     }
 
     /// Lets in only those who send one of these values of `authorization`; others are refused as a cluster refuses them.
     pub fn demand(&self, logins: &[&str]) {
         let logins = logins.iter().map(|login| (*login).to_owned()).collect();
-        *self.shared.logins.lock().unwrap_or_else(PoisonError::into_inner) = logins;
+        *self.shared.door() = Door::Logins(logins);
+    }
+
+    /// Lets in only requests that this one signed; others are refused with the reason why they are not.
+    pub fn demand_signature(&self, signatory: Signatory) {
+        *self.shared.door() = Door::Signed(signatory);
     }
 
     /// Disturbs nothing any more.
     pub fn heal(&self) {
-        *self.shared.fault() = None;
+        self.shared.faults().clear();
     }
 
     /// The request line and the header lines of the last request, but for its connection's.
@@ -182,28 +224,20 @@ fn serve(mut client: TcpStream, shared: &Shared) -> std::io::Result<()> {
     let end = request.windows(4).position(|four| four == b"\r\n\r\n");
     let head = String::from_utf8_lossy(&request[..end.unwrap_or(request.len())]).into_owned();
     let line = head.lines().next().unwrap_or_default().to_owned();
-    let login = head.lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("authorization")
-            .then(|| value.trim().to_owned())
-    });
-    let is_let_in = {
-        let logins = shared.logins.lock().unwrap_or_else(PoisonError::into_inner);
-        logins.is_empty() || logins.iter().any(|known| Some(known) == login.as_ref())
-    };
+    let body = end.map_or(&[][..], |end| &request[end + 4..]);
+    let refused = shared.door().refuses(&head, body);
     *shared.last.lock().unwrap_or_else(PoisonError::into_inner) = head;
-    if !is_let_in {
-        let body =
-            r#"{"error":{"type":"security_exception","reason":"unable to authenticate"},"status":401}"#;
+    if let Some(reason) = refused {
+        let body = format!(r#"{{"error":{{"type":"security_exception","reason":{reason:?}}},"status":401}}"#);
         let head = "HTTP/1.1 401 Unauthorized\r\nConnection: close\r\nContent-Type: application/json\r\n\
                     WWW-Authenticate: Basic realm=\"security\"\r\nContent-Length: ";
         return client.write_all(format!("{head}{}\r\n\r\n{body}", body.len()).as_bytes());
     }
     let fault = shared
-        .fault()
-        .clone()
-        .filter(|(containing, _)| line.contains(containing))
-        .map(|(_, fault)| fault);
+        .faults()
+        .iter()
+        .find(|(containing, _)| line.contains(containing))
+        .map(|(_, fault)| fault.clone());
     if fault.is_some() {
         shared.disturbed.fetch_add(1, Ordering::Relaxed);
     }

@@ -8,6 +8,7 @@ pub mod node;
 #[cfg(unix)]
 pub mod postgres;
 pub mod proxy;
+pub mod signature;
 pub mod source;
 pub mod tls;
 

@@ -28,6 +28,8 @@ pub trait Engine: Send + Sync {
     /// Writes documents: one outcome for each write, in their order. [`Applied::Done`] is durable. Writes of one
     /// document in one call take effect in their order; a write whose ticket is lower than that of a write in flight
     /// is [`Applied::Superseded`]. Calls may overlap: an engine that commits in groups commits at once when idle.
+    /// A document that its mapping does not fit is [`Applied::Failed`] as poison, one with a member that no field names
+    /// among them: nothing is stored that cannot be found.
     /// An `Err` is a failure of the whole call: the outcome of each write is unknown and the call may be repeated.
     async fn apply(&self, writes: Vec<(IndexName, Write)>) -> Result<Vec<Applied>>;
 

@@ -2,7 +2,7 @@
 //!
 //! What remains keeps its order and its bytes: a number is never written anew.
 
-use std::borrow::Cow;
+use std::borrow::{Borrow, Cow};
 use std::fmt;
 use std::sync::Arc;
 
@@ -18,17 +18,17 @@ impl SourceFilter {
     /// Without patterns the bytes stay as they are; with `none`, or where nothing fits, the answer is `{}`. A pattern
     /// that names an object stands for everything below it. Objects inside arrays are filtered one by one, and left
     /// out where nothing of them remains. A source that is not a JSON object is returned as it is.
-    pub fn apply(&self, source: &str) -> Arc<str> {
+    pub fn apply(&self, source: impl Borrow<str> + Into<Arc<str>>) -> Arc<str> {
         if self.none {
             return "{}".into();
         }
         if self.includes.is_empty() && self.excludes.is_empty() {
             return source.into();
         }
-        let Ok(fields) = serde_json::from_str::<Fields>(source) else {
+        let Ok(fields) = serde_json::from_str::<Fields>(source.borrow()) else {
             return source.into();
         };
-        let mut kept = String::with_capacity(source.len());
+        let mut kept = String::with_capacity(source.borrow().len());
         self.object(&fields, &mut String::new(), self.includes.is_empty(), &mut kept);
         kept.into()
     }

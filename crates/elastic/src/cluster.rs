@@ -10,6 +10,8 @@
 
 mod aggregate;
 mod answer;
+#[cfg(feature = "aws")]
+mod aws;
 mod bulk;
 mod client;
 mod compile;
@@ -92,8 +94,14 @@ pub enum Credentials {
         /// The password.
         password: String,
     },
-    /// An API key as the cluster gave it out: `id:key` in base64.
+    /// An API key as the cluster gave it out: `id:key`, or that in base64.
     ApiKey(String),
+    /// Each request is signed for Amazon OpenSearch Service in this region, by whom AWS's own tools would sign it as. Only
+    /// in a build with the feature `aws`.
+    Aws {
+        /// `eu-west-1`.
+        region: String,
+    },
 }
 
 /// A cluster as an engine. A value is a handle; clones share it.

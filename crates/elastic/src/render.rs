@@ -31,7 +31,9 @@ pub struct Answered<'a> {
 /// `dterms`, and `umterms` where there is no bucket to tell.
 pub fn render_search(call: &SearchCall, response: &SearchResponse, answered: &Answered<'_>) -> String {
     let options = &call.options;
-    let mut out = String::new();
+    // About its length, so that it is not moved while it grows.
+    let hit = |hit: &Hit| hit.source.as_deref().map_or(0, str::len) + 128;
+    let mut out = String::with_capacity(512 + response.hits.iter().map(hit).sum::<usize>());
     write::object(&mut out, |o| {
         o.number("took", answered.took_ms);
         o.raw("timed_out", "false");

@@ -6,3 +6,4 @@ mod by_hand;
 mod conformance;
 mod faults;
 mod names;
+mod recorded;

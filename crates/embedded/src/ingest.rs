@@ -8,7 +8,7 @@ use std::fmt;
 use instep_core::date::{self, Round};
 use instep_core::decimal::Scaled;
 use instep_core::{Document, Error, Result, Ticket};
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use tantivy::TantivyDocument;
 
@@ -204,7 +204,11 @@ impl<'de> Visitor<'de> for ObjectSeed<'_> {
         while let Some(child) = map.next_key_seed(NameSeed(self.object))? {
             match child {
                 None => {
-                    map.next_value::<IgnoredAny>()?;
+                    let error = Error::poison(
+                        "unknown_member",
+                        "the document has a member that no field of the collection names",
+                    );
+                    return self.into.fail(error);
                 }
                 Some((Child::Leaf(place), _)) => {
                     let leaf = &self.into.fields.leaves[*place];

@@ -378,7 +378,7 @@ pub(crate) fn get(
             };
             let mut stored = stored(&index.fields, searcher, address)?;
             if authorized.visibility().admits(&stored.readers) {
-                stored.source = request.source.apply(&stored.source);
+                stored.source = request.source.apply(stored.source);
                 document = Some((index.name.clone(), stored));
                 break;
             }

@@ -220,7 +220,7 @@ impl Gateway {
             found.push(Some(Found {
                 collection: collection.clone(),
                 logical: partition.logical(),
-                source: (!source.none).then(|| source.apply(&stored.source)),
+                source: (!source.none).then(|| source.apply(stored.source)),
             }));
         }
         Ok((authorized.visibility().clone(), found))

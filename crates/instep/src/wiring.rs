@@ -421,6 +421,9 @@ fn open_cluster(cluster: &ClusterUrls) -> Result<Cluster> {
             password: password.expose().to_owned(),
         },
         Login::Key(key) => Credentials::ApiKey(key.expose().to_owned()),
+        Login::Aws(region) => Credentials::Aws {
+            region: region.clone(),
+        },
     };
     Cluster::new(ClusterOptions {
         urls: cluster.urls.clone(),

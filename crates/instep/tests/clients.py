@@ -26,6 +26,11 @@ else:
     client = library.Elasticsearch([url], **options)
     failure = getattr(library, "BadRequestError", None) or library.exceptions.RequestError
 
+if key and kind == "elasticsearch":
+    for api_key in (tuple(key), key[1]):
+        by_key = library.Elasticsearch([url], api_key=api_key)
+        assert by_key.count(index=collection)["count"] == int(documents)
+
 version = ".".join(str(part) for part in library.__version__[:3]) if isinstance(library.__version__, tuple) else library.__versionstr__
 # Clients took one `body` up to version 7 and for OpenSearch; later ones take its members as arguments.
 whole_body = kind == "opensearch" or library.__version__[0] < 8

@@ -4,7 +4,13 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use instep_conformance::node::Node;
+
+use serde_json::json;
+
+use crate::clusters::remove_demo;
 use crate::demo::Market;
+use crate::support::product::Product;
 
 /// The clients: what `clients.py` calls them, and the variable that says where they are installed.
 const CLIENTS: [(&str, &str); 4] = [
@@ -59,8 +65,21 @@ fn official_clients_connect_search_page_and_are_refused_properly() {
     if installed.is_empty() {
         return;
     }
+    drive_all(&python, &installed, None);
+    if let Some(cluster) = Node::any() {
+        drive_all(&python, &installed, Some(&cluster));
+    }
+}
+
+/// Every client that is installed, on a market in the embedded engine or in a cluster.
+fn drive_all(python: &Path, installed: &[(&str, PathBuf)], cluster: Option<&str>) {
     let folder = tempfile::tempdir().expect("a folder");
-    let market = Market::start(folder.path(), &["--cars", "1200"]);
+    let mut arguments = vec!["--cars", "1200"];
+    arguments.extend(cluster.into_iter().flat_map(|url| ["--cluster", url]));
+    let market = Market::start(folder.path(), &arguments);
+    // Which sees to it that everything can be searched.
+    let verified = Product::at(&folder.path().join("market")).json(&["verify"]);
+    assert_eq!(verified["differences"], json!(0), "{verified}");
     let url = format!("http://{}", market.server.address);
     let count = |path: &str, key: Option<&str>| {
         let answer = market.server.send("GET", path, key, None);
@@ -79,9 +98,9 @@ fn official_clients_connect_search_page_and_are_refused_properly() {
     );
     let sellers = count("/seller/_count", None);
     assert!(sellers > 10);
-    for (kind, folder) in &installed {
+    for (kind, folder) in installed {
         let with_key = drive(
-            &python,
+            python,
             folder,
             &[kind, &url, "ad", "price", &seen.to_string(), "dealer", dealer],
         );
@@ -90,7 +109,7 @@ fn official_clients_connect_search_page_and_are_refused_properly() {
             "{with_key}"
         );
         let without = drive(
-            &python,
+            python,
             folder,
             &[kind, &url, "seller", "city", &sellers.to_string()],
         );
@@ -99,5 +118,9 @@ fn official_clients_connect_search_page_and_are_refused_properly() {
             "{without}"
         );
         let _ = write!(std::io::stderr(), "with a key: {with_key}without:    {without}");
+    }
+    if let Some(url) = cluster {
+        drop(market);
+        remove_demo(url, folder.path());
     }
 }

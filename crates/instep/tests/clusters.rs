@@ -1,5 +1,6 @@
 //! The same road to a real cluster: first synchronisation, changes, verification; and what happens between us and it.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use instep_conformance::http::{Fault, Faults};
@@ -15,10 +16,7 @@ use crate::support::{shop, tate};
 
 /// A configuration whose one set lives in the cluster at this address, under a name of its own; and what removes it there.
 pub fn configuration<'a>(rest: &str, url: &str, name: &'a str) -> (String, Clean<'a>) {
-    let clean = Clean {
-        url: url.to_owned(),
-        index: name,
-    };
+    let clean = Clean::of(url, name);
     let set = format!("{name}_{}", std::process::id());
     let configuration = format!(
         "{rest}\n[cluster.main]\nurl = \"{url}\"\nsettings = {{ number_of_replicas = 0, refresh_interval = \"200ms\" }}\n[set.{set}]\n"
@@ -43,6 +41,16 @@ seller = { table = "seller", fields = ["name"] }
 pub struct Clean<'a> {
     url: String,
     index: &'a str,
+}
+
+impl<'a> Clean<'a> {
+    /// Of what sets of this process whose names start so left there.
+    pub fn of(url: &str, index: &'a str) -> Self {
+        Clean {
+            url: url.to_owned(),
+            index,
+        }
+    }
 }
 
 impl Drop for Clean<'_> {
@@ -165,7 +173,7 @@ fn the_tate_lives_in_each_cluster_there_is() {
                  [set.{name}_{sets}]\ncluster = \"{node:?}\"\nactive = {}\n",
                 sets == 0
             ));
-            clean.push(Clean { url, index: "tate" });
+            clean.push(Clean::of(&url, "tate"));
             sets += 1;
         }
         let product = Product::new(
@@ -259,10 +267,15 @@ fn the_demo_lives_in_each_cluster_there_is() {
             assert_eq!(product.json(&["verify"])["differences"], json!(0), "{node:?}");
             assert_eq!(market.server.stop(), Some(0));
         }
-        let text = std::fs::read_to_string(folder.path().join("market/instep.toml")).unwrap();
-        let set = text.split("[set.").nth(1).unwrap().split(']').next().unwrap();
-        remove(&url, &format!("documents-{set}-*"));
+        remove_demo(&url, folder.path());
     }
+}
+
+/// Removes what the demo in this folder left in a cluster.
+pub fn remove_demo(url: &str, folder: &Path) {
+    let text = std::fs::read_to_string(folder.join("market/instep.toml")).unwrap();
+    let set = text.split("[set.").nth(1).unwrap().split(']').next().unwrap();
+    remove(url, &format!("documents-{set}-*"));
 }
 
 /// Killed twice while rows are written, and started again over its data: `status` names it within seconds with the remedy,

@@ -14,6 +14,7 @@ mod demo;
 mod faults;
 mod hydrate;
 mod languages;
+mod market;
 mod pause;
 mod postgres;
 mod purge;

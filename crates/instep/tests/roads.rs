@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use instep_conformance::http::Faults;
 use instep_conformance::node::{Node, OwnNode};
+use instep_conformance::signature::Signatory;
 use instep_conformance::tls::{Certificates, Tunnel};
 use serde_json::{Value, json};
 
@@ -29,8 +30,8 @@ const BASIC: &str = "Basic aW5zdGVwOmEgZ29vZCBwYXNzd29yZA==";
 const KEY: &str = "ApiKey VnVhQ2ZHY0JDZGJrUW0tZTVhT3g6dWkybHAyYXhUTm1zeWFrdzl0dk5udw==";
 
 /// A configuration whose one set lives behind this address; `more` are lines of the cluster's section.
-fn configuration(address: &str, more: &str) -> String {
-    let set = format!("roads_{}", std::process::id());
+fn configuration(set: &str, address: &str, more: &str) -> String {
+    let set = format!("{set}_{}", std::process::id());
     format!("{SHOP}\n[cluster.main]\nurl = \"{address}\"\n{more}\n[set.{set}]\n")
 }
 
@@ -67,7 +68,7 @@ fn encrypted_and_behind_a_login() {
     .unwrap();
     std::fs::write(folder.path().join("password"), "a good password\n").unwrap();
     std::fs::write(folder.path().join("wrong"), "a bad password\n").unwrap();
-    let with = |more: &str| Product::new(folder.path(), &configuration(&tunnel.url(), more));
+    let with = |more: &str| Product::new(folder.path(), &configuration("roads", &tunnel.url(), more));
 
     // Who signed it is not known: the system's authorities did not, nor did the stranger.
     for more in ["", "ca = \"stranger.pem\""] {
@@ -116,14 +117,79 @@ fn encrypted_and_behind_a_login() {
         let set = &server.status(None)["sets"][0];
         set.to_string().contains("engine_denied")
     });
-    assert_eq!(server.stop(), Some(0));
+    // Given back, it goes on by itself.
     door.demand(&[KEY]);
-    let server = product.serve();
     eventually("the change", Duration::from_secs(30), || {
         found(&server, "zeppelin") == 1
     });
     assert_eq!(server.stop(), Some(0));
     assert_eq!(product.json(&["verify"])["differences"], json!(0));
+}
+
+/// A domain of Amazon OpenSearch Service lets in only who signs each request, and says why it does not.
+#[test]
+fn signed_for_aws() {
+    let Some(url) = Node::any() else { return };
+    let (_, _clean) = clusters::configuration(SHOP, &url, "signed");
+    let door = Faults::before(&url);
+    let folder = tempfile::tempdir().unwrap();
+    let database = shop::write(folder.path());
+    let at_door = configuration("signed", &door.url(), "aws_region = \"eu-west-1\"");
+    if cfg!(not(feature = "aws")) {
+        let said = checked(&Product::new(folder.path(), &at_door));
+        assert!(said.contains("--features aws"), "{said}");
+        eprintln!("SKIPPED signing for AWS: without the feature `aws` (cargo xtask test has it)");
+        return;
+    }
+    let signatory = |region: &str, secret: &str| Signatory {
+        access_key: "AKIDEXAMPLE".into(),
+        secret: secret.into(),
+        token: Some("a token+/=".into()),
+        region: region.into(),
+        service: "es".into(),
+    };
+    let secret = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
+    std::fs::write(
+        folder.path().join("credentials"),
+        format!(
+            "[default]\naws_access_key_id = AKIDEXAMPLE\naws_secret_access_key = {secret}\naws_session_token = a token+/=\n"
+        ),
+    )
+    .unwrap();
+    let with = |credentials: &str| {
+        let product = Product::new(folder.path(), &at_door);
+        product
+            .with("AWS_SHARED_CREDENTIALS_FILE", credentials)
+            .with("AWS_CONFIG_FILE", "none")
+            .with("AWS_EC2_METADATA_DISABLED", "true")
+    };
+    let product = with("credentials");
+
+    // Another region, another secret: refused, and nobody is told the secret.
+    for wrong in [signatory("eu-west-2", secret), signatory("eu-west-1", "another")] {
+        door.demand_signature(wrong);
+        let said = checked(&product);
+        assert!(said.contains("engine_denied") && !said.contains(secret), "{said}");
+    }
+    door.demand_signature(signatory("eu-west-1", secret));
+    assert_eq!(product.json(&["sync", "--once"])["complete"], json!(true));
+    assert_eq!(product.json(&["verify"])["differences"], json!(0));
+    let server = product.serve();
+    assert!(found(&server, "bicycle") > 0);
+    database
+        .execute("update product set name = 'a zeppelin' where id = 1", [])
+        .unwrap();
+    eventually("the change", Duration::from_secs(30), || {
+        found(&server, "zeppelin") == 1
+    });
+    assert_eq!(server.stop(), Some(0));
+
+    // Nobody signs: that is named, with where it was looked for.
+    let said = checked(&with("none"));
+    assert!(
+        said.contains("aws_credentials") && said.contains("AWS_ACCESS_KEY_ID"),
+        "{said}"
+    );
 }
 
 /// Shards and their copies lie on two nodes, any of which answers; a host that is dead is nobody's matter.
@@ -151,7 +217,7 @@ fn two_nodes_with_shards_and_replicas() {
             urls[1]
         )
     };
-    let product = Product::new(folder.path(), &configuration(&urls[0], &more(1)));
+    let product = Product::new(folder.path(), &configuration("nodes", &urls[0], &more(1)));
     assert_eq!(product.json(&["sync", "--once"])["complete"], json!(true));
     assert_eq!(product.json(&["verify"])["differences"], json!(0));
     eventually("each shard to have its copy", Duration::from_secs(30), || {
@@ -189,7 +255,7 @@ fn two_nodes_with_shards_and_replicas() {
         found(&server, "zeppelin") == 100
     });
     assert_eq!(server.stop(), Some(0));
-    let product = Product::new(folder.path(), &configuration(&urls[0], &more(0)));
+    let product = Product::new(folder.path(), &configuration("nodes", &urls[0], &more(0)));
     let server = product.serve();
     eventually("no copies", Duration::from_secs(30), || {
         ask(&urls[1], "/_cluster/health/documents-*")["active_shards"] == json!(3)

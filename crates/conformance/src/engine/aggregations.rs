@@ -417,6 +417,17 @@ fn refused() -> Vec<(&'static str, Aggregation)> {
         ("terms of text", alone(terms("title"))),
         ("sum of keywords", alone(metric(Metric::Sum, "tag"))),
         ("histogram of keywords", alone(histogram("tag", 1.0, 0.0, 1))),
+        (
+            "dates of booleans",
+            alone(AggregationKind::DateHistogram {
+                field: "ok".into(),
+                interval: DateInterval::Year,
+                offset_seconds: 0,
+                min_doc_count: 1,
+                keyed: false,
+                format: None,
+            }),
+        ),
         ("order by nothing", alone(ordered("tag", by("x"), true, 1))),
         (
             "order by a bucket",

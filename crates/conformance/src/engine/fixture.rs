@@ -62,7 +62,7 @@ pub(super) const PUBLIC: [(&str, &str); 6] = [
     ),
     (
         "5",
-        r#"{"n":9007199254740993,"tag":["B"],"title":"","seller":{"name":"Ann"},"unknown":{"x":[1]}}"#,
+        r#"{"n":9007199254740993,"tag":["B"],"title":"","seller":{"name":"Ann"}}"#,
     ),
     ("6", r"{}"),
 ];

@@ -258,6 +258,9 @@ async fn poison(subject: Subject<'_>, failures: &mut Failures) {
             "reviews.stars",
             r#"{"reviews":[{"stars":1},{"stars":"s3cret"}]}"#.to_owned(),
         ),
+        ("no field", r#"{"n":1,"s3cret":1}"#.to_owned()),
+        ("no field", r#"{"s3cret":null}"#.to_owned()),
+        ("no field", r#"{"reviews":[{"stars":1,"s3cret":[]}]}"#.to_owned()),
     ];
     for (at, (field, source)) in (1..).zip(cases) {
         let writes = vec![
@@ -336,8 +339,8 @@ async fn exact(subject: Subject<'_>, failures: &mut Failures) {
         Readers::only(vec!["*".into(), "=".into(), "é z".into(), "\u{0}".into()]),
     ];
     let sources = [
-        r#"{"price":12.50,"n":1,"unknown":{"z":1e5,"a":[1.0,null]},"title":"é\u00e9\n\"\\ \ud83d\ude00"}"#,
-        r#"{"b":2,"a":1}"#,
+        r#"{"price":12.50,"n":1,"extra":{"z":1e5,"a":[1.0,null]},"title":"é\u00e9\n\"\\ \ud83d\ude00"}"#,
+        r#"{"tag":"b","n":2}"#,
         r"{}",
     ];
     let names = [

@@ -111,6 +111,7 @@ fn one(mappings: &[&Mapping], aggregation: &Aggregation) -> Result<Value> {
             keyed: _,
             format,
         } => {
+            dated(mappings, field)?;
             let mut body = json!({
                 "field": plain(mappings, field)?, "min_doc_count": min_doc_count.max(&1), "time_zone": zone(*offset_seconds),
             });
@@ -249,6 +250,26 @@ fn plain(mappings: &[&Mapping], path: &str) -> Result<String> {
             format!("field [{path}] of type [flattened] has no numbers to aggregate"),
         )),
     }
+}
+
+/// Refuses a histogram of dates over what holds no moments: clusters disagree about it.
+fn dated(mappings: &[&Mapping], path: &str) -> Result<()> {
+    let kinds = mappings.iter().filter_map(|mapping| match mapping.resolve(path) {
+        Some(Resolved::Field(_, kind)) => Some(kind),
+        _ => None,
+    });
+    for kind in kinds {
+        let kind = match kind {
+            FieldType::Boolean => "boolean",
+            FieldType::Double | FieldType::Decimal { .. } => "double",
+            _ => continue,
+        };
+        return Err(Error::invalid(
+            "illegal_argument_exception",
+            format!("field [{path}] of type [{kind}] is not supported for aggregation [date_histogram]"),
+        ));
+    }
+    Ok(())
 }
 
 /// Where the values of a path are, in the first mapping that has it.

@@ -71,25 +71,36 @@ struct Several<'a> {
     responses: [&'a RawValue; 1],
 }
 
-/// Reads an answer.
+/// Reads the answer of `_search`.
 pub(crate) fn read(body: &[u8], asked: &Asked<'_>) -> Result<SearchResponse> {
-    if let Ok(Several { responses: [inner] }) = serde_json::from_slice::<Several<'_>>(body) {
-        #[derive(Deserialize)]
-        struct Status {
-            status: u16,
-        }
-        let status = serde_json::from_str(inner.get()).map_or(200, |Status { status }| status);
-        if status != 200 {
-            return Err(fault::of_search(status, inner.get().as_bytes()));
-        }
-        return one(inner.get().as_bytes(), asked);
-    }
-    one(body, asked)
+    // Once for all of it, rather than for each source by itself.
+    one(text(body)?, asked)
 }
 
-fn one(body: &[u8], asked: &Asked<'_>) -> Result<SearchResponse> {
-    let answered: Answered<'_> =
-        serde_json::from_slice(body).map_err(|_| fault::unreadable("to a search cannot be read"))?;
+/// Reads the answer of `_msearch`.
+pub(crate) fn read_of_several(body: &[u8], asked: &Asked<'_>) -> Result<SearchResponse> {
+    #[derive(Deserialize)]
+    struct Status {
+        status: u16,
+    }
+    let Several { responses: [inner] } = serde_json::from_str(text(body)?).map_err(|_| unreadable())?;
+    let status = serde_json::from_str(inner.get()).map_or(200, |Status { status }| status);
+    match status {
+        200 => one(inner.get(), asked),
+        _ => Err(fault::of_search(status, inner.get().as_bytes())),
+    }
+}
+
+fn text(body: &[u8]) -> Result<&str> {
+    std::str::from_utf8(body).map_err(|_| unreadable())
+}
+
+fn unreadable() -> Error {
+    fault::unreadable("to a search cannot be read")
+}
+
+fn one(body: &str, asked: &Asked<'_>) -> Result<SearchResponse> {
+    let answered: Answered<'_> = serde_json::from_str(body).map_err(|_| unreadable())?;
     if answered.timed_out || answered.shards.failed > 0 {
         return Err(incomplete());
     }
@@ -152,7 +163,7 @@ fn hit(found: Found<'_>, asked: &Asked<'_>, shows_scores: bool) -> Result<Hit> {
         (true, _) => (readers(&found.fields), None),
         (false, Some(stored)) => {
             let (readers, source) = parts(stored.get())?;
-            (readers, Some(request.source.apply(&source)))
+            (readers, Some(request.source.apply(source)))
         }
         (false, None) => return Err(unreadable()),
     };

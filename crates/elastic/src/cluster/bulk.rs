@@ -166,9 +166,7 @@ impl Inner {
             .await?;
         match answer.status {
             200 => {}
-            400 | 413 if !is_everyones(answer.status, &answer.body) => {
-                return Ok(Sent::TooMuch(answer.status));
-            }
+            status @ (400 | 413) if is_of_a_part(status, &answer.body) => return Ok(Sent::TooMuch(status)),
             status => {
                 if status == 429 {
                     self.throttle.refused();
@@ -244,6 +242,14 @@ impl Inner {
         }
         fault::of_everyone(status, &told).unwrap_or_else(|| match status {
             500.. => Error::transient("engine_failed", "the cluster failed to take a bulk request"),
+            // Not a document's matter: what refuses one request so refuses each, and none of them is lost over it.
+            _ if !told.kind.is_empty() => Error::transient(
+                "engine_refused",
+                format!("the cluster refuses bulk requests ({})", code_of(&told.kind)),
+            )
+            .with_remedy(
+                "its log says why; it may be of a version or kind that is not served; it goes on by itself",
+            ),
             _ => fault::unreadable(&format!("to a bulk request has status {status}")),
         })
     }
@@ -272,9 +278,21 @@ fn is_gone(told: &Told) -> bool {
     told.is("index_not_found_exception") || told.is("invalid_index_name_exception")
 }
 
-/// Whether a refusal of a request would be one of each of its parts, too.
-fn is_everyones(status: u16, body: &[u8]) -> bool {
-    fault::of_everyone(status, &Told::read(body)).is_some()
+/// Whether a request is refused for a part of it: for its size, or for a document that cannot be read.
+fn is_of_a_part(status: u16, body: &[u8]) -> bool {
+    const OF_A_PART: [&str; 7] = [
+        "action_request_validation_exception",
+        "document_parsing_exception",
+        "json_parse_exception",
+        "mapper_parsing_exception",
+        "not_x_content_exception",
+        "parsing_exception",
+        "x_content_parse_exception",
+    ];
+    let told = Told::read(body);
+    let of_a_part = OF_A_PART.iter().any(|kind| told.is(kind))
+        || (told.is("illegal_argument_exception") && told.says("Malformed"));
+    fault::of_everyone(status, &told).is_none() && (status == 413 || of_a_part)
 }
 
 impl Lines {
@@ -357,6 +375,13 @@ fn poison(told: &Told, mapping: &Mapping) -> Error {
         .iter()
         .filter_map(|told| told.reason.as_deref())
         .any(|reason| reason.contains("immense term"));
+    if told.is("strict_dynamic_mapping_exception") {
+        return Error::poison(
+            "unknown_member",
+            "the document has a member that no field of the collection names",
+        )
+        .with_remedy("verify with --repair; if that does not help, the index was changed by somebody else");
+    }
     match field {
         Some(field) if immense => too_long(&field),
         Some(field) => {

@@ -106,6 +106,8 @@ pub(crate) struct Client {
     http: reqwest::Client,
     hosts: Hosts,
     authorization: Option<HeaderValue>,
+    #[cfg(feature = "aws")]
+    signer: Option<super::aws::Signer>,
     timeout: Duration,
     product: Mutex<Option<Arc<Product>>>,
 }
@@ -127,6 +129,11 @@ impl Client {
             http,
             hosts: Hosts::new(&options.urls)?,
             authorization: authorization(&options.credentials)?,
+            #[cfg(feature = "aws")]
+            signer: match &options.credentials {
+                Credentials::Aws { region } => Some(super::aws::Signer::new(region)),
+                Credentials::None | Credentials::Basic { .. } | Credentials::ApiKey(_) => None,
+            },
             timeout: options.timeout,
             product: Mutex::default(),
         })
@@ -235,10 +242,7 @@ impl Client {
     }
 
     async fn exchange(&self, chosen: &Chosen, call: &Call) -> Result<Answer> {
-        let url = chosen
-            .url
-            .join(&call.path)
-            .map_err(|error| Error::fatal("bad_request_path", format!("a path is no path: {error}")))?;
+        let url = chosen.address(&call.path);
         let local = matches!(url.host_str(), Some("127.0.0.1" | "localhost" | "[::1]"));
         let mut request = self.http.request(call.method.clone(), url);
         if let Some(authorization) = &self.authorization {
@@ -256,8 +260,19 @@ impl Client {
                     .body(compressed(call.body.clone()).await?),
             };
         }
-        let response = request.send().await.map_err(|error| of_the_road(&error))?;
+        let request = request.build().map_err(|error| of_the_road(&error))?;
+        #[cfg(feature = "aws")]
+        let request = self.signed(request).await?;
+        let response = self
+            .http
+            .execute(request)
+            .await
+            .map_err(|error| of_the_road(&error))?;
         let status = response.status().as_u16();
+        #[cfg(feature = "aws")]
+        if let (401 | 403, Some(signer)) = (status, &self.signer) {
+            signer.refused().await;
+        }
         if matches!(status, 429 | 503)
             && let Some(wait) = rest(response.headers())
         {
@@ -265,6 +280,16 @@ impl Client {
         }
         let body = whole(response).await?;
         Ok(Answer { status, body })
+    }
+}
+
+#[cfg(feature = "aws")]
+impl Client {
+    async fn signed(&self, mut request: reqwest::Request) -> Result<reqwest::Request> {
+        if let Some(signer) = &self.signer {
+            signer.sign(&mut request).await?;
+        }
+        Ok(request)
     }
 }
 
@@ -347,6 +372,13 @@ fn authorization(credentials: &Credentials) -> Result<Option<HeaderValue>> {
         // A key and its id are shown to people in both forms; what is encoded has no colon.
         Credentials::ApiKey(key) if key.contains(':') => format!("ApiKey {}", STANDARD.encode(key)),
         Credentials::ApiKey(key) => format!("ApiKey {key}"),
+        Credentials::Aws { .. } if cfg!(feature = "aws") => return Ok(None),
+        Credentials::Aws { .. } => {
+            return Err(
+                Error::invalid("no_aws", "this build does not sign requests for AWS")
+                    .with_remedy("build it with the feature: cargo build --release --features aws"),
+            );
+        }
     };
     let mut value = HeaderValue::from_str(&text).map_err(|_| {
         Error::invalid(

@@ -26,18 +26,34 @@ pub(crate) struct FailedShard {
     reason: Box<Told>,
 }
 
-/// The body of a failure.
+/// The body of a failure. What comes before the request is understood tells it in words alone.
 #[derive(Deserialize)]
 struct Body {
-    error: Told,
+    error: Words,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Words {
+    Told(Told),
+    Only(String),
 }
 
 impl Told {
     /// Reads the body of a failure; an empty one where it cannot be read.
     pub(crate) fn read(body: &[u8]) -> Told {
-        serde_json::from_slice::<Body>(body)
-            .map(|body| body.error)
-            .unwrap_or_default()
+        match serde_json::from_slice(body) {
+            Ok(Body {
+                error: Words::Told(told),
+            }) => told,
+            Ok(Body {
+                error: Words::Only(reason),
+            }) => Told {
+                reason: Some(reason),
+                ..Told::default()
+            },
+            Err(_) => Told::default(),
+        }
     }
 
     /// This failure and everything it says it comes from, outermost first.
@@ -59,7 +75,7 @@ impl Told {
         self.all().iter().any(|told| told.kind == kind)
     }
 
-    fn says(&self, text: &str) -> bool {
+    pub(crate) fn says(&self, text: &str) -> bool {
         self.all()
             .iter()
             .any(|told| told.reason.as_deref().is_some_and(|reason| reason.contains(text)))
@@ -69,12 +85,13 @@ impl Told {
 /// What concerns more than one request: `None` where the failure is the request's own.
 pub(crate) fn of_everyone(status: u16, told: &Told) -> Option<Error> {
     if told.is("cluster_block_exception") {
-        if told.says("read-only") {
+        if told.says("read-only") || told.says("index write") {
             return Some(
                 Error::transient("engine_read_only", "the cluster takes no writes: the index is read-only")
                     .with_remedy(
                         "free disk space on the cluster; where the block stays, set index.blocks.read_only_allow_delete \
-                         (or index.blocks.read_only, index.blocks.write) to null; indexing goes on by itself",
+                         (or index.blocks.read_only, index.blocks.write) to null, and indexing goes on by itself; an \
+                         index that Elasticsearch 7 made stays so under 9: delete it, and set the index set to follow again",
                     ),
             );
         }
@@ -94,15 +111,17 @@ pub(crate) fn of_everyone(status: u16, told: &Told) -> Option<Error> {
     if status == 429 || full.iter().any(|kind| told.is(kind)) {
         return Some(busy());
     }
-    if status == 401 || status == 403 {
+    // A request for several documents is answered with success, and each of them refused. And a cluster whose index of
+    // users is away knows nobody for a while.
+    if matches!(status, 401 | 403) || told.is("security_exception") {
         let message = match status {
             401 => "the cluster does not know who we are",
             _ => "the cluster does not allow what we ask for",
         };
-        return Some(
-            Error::fatal("engine_denied", message)
-                .with_remedy("check user, password or api_key in the configuration, and their rights"),
-        );
+        return Some(Error::transient("engine_denied", message).with_remedy(
+            "check the login in the cluster's section, and its rights: instep check prints those that are needed; it \
+             goes on by itself",
+        ));
     }
     if told.is("unavailable_shards_exception") || told.is("no_shard_available_action_exception") {
         return Some(unavailable("a part of the index is not available"));
@@ -175,6 +194,8 @@ pub(crate) fn of_search(status: u16, body: &[u8]) -> Error {
         "aggregation_execution_exception",
         "illegal_argument_exception",
         "parsing_exception",
+        "too_many_clauses",
+        "too_many_nested_clauses",
     ];
     match status {
         500.. if callers.iter().any(|kind| told.is(kind)) => {
@@ -235,6 +256,32 @@ mod tests {
             ),
             (429, String::new(), "engine_busy"),
             (400, body("index_closed_exception", "closed"), "index_closed"),
+            (
+                500,
+                body("too_many_nested_clauses", "maxClauseCount is set to 1024"),
+                "illegal_argument_exception",
+            ),
+            (
+                403,
+                body(
+                    "cluster_block_exception",
+                    "index [a] blocked by: [FORBIDDEN/8/index write (api)];",
+                ),
+                "engine_read_only",
+            ),
+            (
+                406,
+                r#"{"error":"Content-Type header [a/b] is not supported","status":406}"#.to_owned(),
+                "illegal_argument_exception",
+            ),
+            (
+                200,
+                body(
+                    "security_exception",
+                    "action [indices:data/read/mget[shard]] is unauthorized",
+                ),
+                "engine_denied",
+            ),
             (401, String::new(), "engine_denied"),
             (403, "<html>".to_owned(), "engine_denied"),
             (503, "<html>".to_owned(), "engine_unavailable"),
@@ -263,5 +310,7 @@ mod tests {
         for (status, body, code) in cases {
             assert_eq!(of_search(status, body.as_bytes()).code(), code, "{status} {body}");
         }
+        let words = Told::read(br#"{"error":"no handler found for uri [/x]","status":400}"#);
+        assert!(words.says("no handler"));
     }
 }

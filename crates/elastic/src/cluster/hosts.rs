@@ -43,6 +43,22 @@ pub(crate) struct Chosen {
     pub(crate) verified: bool,
 }
 
+impl Chosen {
+    /// The address of a path below the host's, without a slash in front, with its query.
+    pub(crate) fn address(&self, path: &str) -> Url {
+        let (path, query) = match path.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (path, None),
+        };
+        let mut url = self.url.clone();
+        if !path.is_empty() {
+            url.set_path(&format!("{}{path}", self.url.path()));
+        }
+        url.set_query(query);
+        url
+    }
+}
+
 impl Hosts {
     /// Reads addresses.
     pub(crate) fn new(urls: &[String]) -> Result<Self> {
@@ -177,7 +193,21 @@ mod tests {
             let error = read(bad).unwrap_err().to_string();
             assert!(!error.contains("u:p"), "{error}");
         }
-        assert_eq!(hosts().next(Instant::now()).unwrap().url.as_str(), "http://a:1/");
+        let hosts = hosts();
+        for (path, first, second) in [
+            ("", "http://a:1/", "http://b:2/under/"),
+            (
+                "a%2Cb/_search?x=1",
+                "http://a:1/a%2Cb/_search?x=1",
+                "http://b:2/under/a%2Cb/_search?x=1",
+            ),
+            ("../a?b", "http://a:1/a?b", "http://b:2/a?b"),
+        ] {
+            for address in [first, second] {
+                let chosen = hosts.next(Instant::now()).unwrap();
+                assert_eq!(chosen.address(path).as_str(), address);
+            }
+        }
     }
 
     #[test]

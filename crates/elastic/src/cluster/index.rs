@@ -21,6 +21,9 @@ use super::fields::{Known, LAYOUT, WRITE_ALIASES, properties, write_alias};
 /// Fields that an index may have without being asked.
 const FIELDS_BY_DEFAULT: usize = 1_000;
 
+/// What a cluster does with members that no field names: it refuses the document.
+const DYNAMIC: &str = "strict";
+
 /// How long the mapping of an index is taken for what it was: another process may extend it.
 const BELIEVED: std::time::Duration = std::time::Duration::from_secs(30);
 
@@ -49,6 +52,7 @@ struct Described {
 struct Mappings {
     #[serde(rename = "_meta")]
     meta: Option<Meta>,
+    dynamic: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -88,11 +92,15 @@ impl Inner {
         let made = json!({
             "settings": all,
             "aliases": {write_alias(index.as_str()): {}},
-            "mappings": {"dynamic": false, "_meta": {"instep": note}, "properties": properties(&mapping.fields)},
+            "mappings": {"dynamic": DYNAMIC, "_meta": {"instep": note}, "properties": properties(&mapping.fields)},
         });
         let answer = self.client.call(Call::put(index.as_str(), body(&made))).await?;
         self.done(&answer, index, "making")?;
         match self.describe(index).await? {
+            // Templates of the cluster's have their say in what was made.
+            Some(described) if durable(&described.settings).is_err() => {
+                durable(&described.settings)?;
+            }
             Some(described) => self.sign(index, note, &described).await?,
             None => return Err(fault::missing(index.as_str())),
         }
@@ -133,7 +141,13 @@ impl Inner {
             self.name(index).await?;
         }
         let extended = !new.is_empty();
-        if extended {
+        // A template of the cluster's may have said otherwise since, or another version of ours.
+        let is_strict = described
+            .mappings
+            .dynamic
+            .as_ref()
+            .is_some_and(|dynamic| dynamic == DYNAMIC);
+        if extended || !is_strict {
             note.mapping
                 .fields
                 .extend(new.iter().map(|(path, kind)| (path.clone(), kind.clone())));
@@ -143,7 +157,8 @@ impl Inner {
                 let raised = Map::from_iter([("index.mapping.total_fields.limit".to_owned(), json!(most))]);
                 self.set(index, &raised, &described.settings).await?;
             }
-            let change = json!({"_meta": {"instep": note}, "properties": properties(&new)});
+            let change =
+                json!({"dynamic": DYNAMIC, "_meta": {"instep": note}, "properties": properties(&new)});
             let answer = self
                 .client
                 .call(Call::put(format!("{index}/_mapping"), body(&change)))
@@ -217,7 +232,8 @@ impl Inner {
             .call(Call::put(format!("{index}/_settings"), body(&change)))
             .await?;
         let text = String::from_utf8_lossy(&answer.body);
-        if answer.status == 400 && (text.contains("non dynamic") || text.contains("final")) {
+        let fixed = ["non dynamic", "static setting", "final "];
+        if answer.status == 400 && fixed.iter().any(|word| text.contains(word)) {
             return Ok(false);
         }
         self.done(&answer, index, "changing the settings of")?;
@@ -380,16 +396,26 @@ fn flat(settings: &Settings) -> Map<String, Value> {
     all
 }
 
-/// What is written must stay written, whatever the settings say.
-fn durable(settings: &Map<String, Value>) -> Result<()> {
-    match settings.get("index.translog.durability") {
-        Some(value) if as_text(value) != "request" => Err(Error::invalid(
-            "unsafe_setting",
-            "with index.translog.durability other than `request` a cluster loses what it has acknowledged",
-        )
-        .with_remedy("leave it out")),
-        Some(_) | None => Ok(()),
+/// What is written must stay written, and as it was written, whatever the settings say.
+fn durable<'a>(settings: impl IntoIterator<Item = (&'a String, &'a Value)>) -> Result<()> {
+    for (name, value) in settings {
+        let value = as_text(value);
+        let why = match (name.as_str(), value.as_str()) {
+            ("index.translog.durability", value) if value != "request" => {
+                "a cluster loses what it has acknowledged"
+            }
+            ("index.mapping.source.mode", "synthetic" | "disabled")
+            | ("index.mode", "logsdb" | "time_series") => {
+                "a cluster does not keep documents as they were written"
+            }
+            _ => continue,
+        };
+        return Err(
+            Error::invalid("unsafe_setting", format!("with {name} = {value} {why}"))
+                .with_remedy("leave it out of the settings, and of the cluster's index templates"),
+        );
     }
+    Ok(())
 }
 
 /// A setting as a cluster shows it.
@@ -438,8 +464,14 @@ mod tests {
             "index.codec": "best_compression",
         });
         assert_eq!(Value::Object(flat(&settings)), expected);
-        let asynchronous: Settings = [("translog".to_owned(), json!({"durability": "async"}))].into();
-        assert!(durable(&flat(&asynchronous)).is_err());
+        for (name, value) in [
+            ("translog", json!({"durability": "async"})),
+            ("mapping.source.mode", json!("synthetic")),
+            ("index.mode", json!("logsdb")),
+        ] {
+            let unsafe_one: Settings = [(name.to_owned(), value)].into();
+            assert!(durable(&flat(&unsafe_one)).is_err(), "{name}");
+        }
         assert!(durable(&flat(&settings)).is_ok());
     }
 

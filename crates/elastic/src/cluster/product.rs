@@ -102,14 +102,6 @@ impl Product {
             Kind::Opensearch | Kind::Elasticsearch => 1.0 / 2.2,
         }
     }
-
-    /// Integers and booleans that are missing sort as if they had 64 bits.
-    pub(crate) fn sorts_integers_as_longs(&self) -> bool {
-        match self.kind {
-            Kind::Opensearch => self.major < 2,
-            Kind::Elasticsearch => true,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -122,7 +122,7 @@ impl Inner {
                     .then(|| (index.clone(), stored.clone()))
             });
             documents.push(first.map(|(index, mut stored)| {
-                stored.source = request.source.apply(&stored.source);
+                stored.source = request.source.apply(stored.source);
                 (index, stored)
             }));
         }

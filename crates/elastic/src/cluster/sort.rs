@@ -49,8 +49,6 @@ enum Number {
 /// What a request knows when it sorts.
 pub(crate) struct Sorting<'a> {
     pub(crate) indexes: &'a [IndexName],
-    /// Integers sort as longs there.
-    pub(crate) integers_as_longs: bool,
 }
 
 /// The first sort values of a script: there is a value, or there is none and that comes first or last.
@@ -228,6 +226,15 @@ impl Key {
             }
             By::Text { field, unmapped } | By::Number { field, unmapped, .. } => {
                 let mut key = json!({"order": order, "missing": missing});
+                // Whether integers sort with 32 bits or with 64 depends on the version that made the index, and with
+                // it what a missing one shows, and what may come after it. So it is said.
+                if let By::Number {
+                    number: Number::Integer,
+                    ..
+                } = &self.by
+                {
+                    key["missing"] = json!(self.end());
+                }
                 if let Some(unmapped) = unmapped {
                     key["unmapped_type"] = json!(unmapped);
                 }
@@ -251,6 +258,14 @@ impl Key {
         match self.missing_first == self.descending {
             true => LAST,
             false => FIRST,
+        }
+    }
+
+    /// What stands for a missing integer: the largest where it comes last ascending, or first descending.
+    fn end(&self) -> i32 {
+        match self.missing_first == self.descending {
+            true => i32::MAX,
+            false => i32::MIN,
         }
     }
 
@@ -279,21 +294,20 @@ impl Key {
             (By::Inside { .. }, Some(value)) => {
                 into.push(json!(format!("{PRESENT}{}", reading::text(value))));
             }
-            (By::Number { number, .. }, value) => into.push(self.number_after(*number, value, sorting)?),
+            (By::Number { number, .. }, value) => into.push(self.number_after(*number, value)?),
         }
         Ok(())
     }
 
-    fn number_after(&self, number: Number, value: Option<&Scalar>, sorting: &Sorting<'_>) -> Result<Value> {
+    fn number_after(&self, number: Number, value: Option<&Scalar>) -> Result<Value> {
         let is_largest = self.missing_first == self.descending;
         let Some(value) = value else {
             return Ok(match (number, is_largest) {
                 (Number::Double | Number::Decimal, true) => json!("Infinity"),
                 (Number::Double | Number::Decimal, false) => json!("-Infinity"),
-                (Number::Integer, true) if !sorting.integers_as_longs => json!(i32::MAX),
-                (Number::Integer, false) if !sorting.integers_as_longs => json!(i32::MIN),
-                (Number::Long | Number::Integer, true) => json!(i64::MAX),
-                (Number::Long | Number::Integer, false) => json!(i64::MIN),
+                (Number::Integer, _) => json!(self.end()),
+                (Number::Long, true) => json!(i64::MAX),
+                (Number::Long, false) => json!(i64::MIN),
             });
         };
         if matches!(number, Number::Double | Number::Decimal) {
@@ -312,13 +326,7 @@ impl Key {
             }
             (None, _) => return Err(bad()),
         };
-        // Where integers sort as longs, what is missing has the ends of 64 bits, and was shown with those of 32.
-        let widened = match (number, sorting.integers_as_longs) {
-            (Number::Integer, true) if whole == i64::from(i32::MAX) && is_largest => i64::MAX,
-            (Number::Integer, true) if whole == i64::from(i32::MIN) && !is_largest => i64::MIN,
-            (Number::Long | Number::Integer | Number::Double | Number::Decimal, _) => whole,
-        };
-        Ok(json!(widened))
+        Ok(json!(whole))
     }
 
     /// Our value of this key from the cluster's.

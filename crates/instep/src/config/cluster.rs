@@ -36,7 +36,8 @@ impl ClusterUrls {
             })
         };
         match self.login {
-            Login::Nobody => None,
+            // A signature tells no secret.
+            Login::Nobody | Login::Aws(_) => None,
             Login::User(..) | Login::Key(_) => self.urls.iter().find(leaves).map(String::as_str),
         }
     }
@@ -51,6 +52,8 @@ pub enum Login {
     User(String, Secret),
     /// An API key.
     Key(Secret),
+    /// Whoever signs requests to this region of AWS.
+    Aws(String),
 }
 
 /// A cluster as it may be shown: without its secrets.
@@ -64,6 +67,7 @@ pub(crate) fn printed(cluster: &ClusterUrls) -> String {
             lines.push(format!("user = {}", quoted(user)));
             lines.push("password = \"(not shown)\"".to_owned());
         }
+        Login::Aws(region) => lines.push(format!("aws_region = {}", quoted(region))),
         Login::Key(_) => lines.push("api_key = \"(not shown)\"".to_owned()),
     }
     if cluster.authorities.is_some() {
@@ -190,6 +194,7 @@ fn of_clusters(raw: &RawCluster) -> Given {
         .or_else(|| first("password", raw.password.as_ref().map(At::span)))
         .or_else(|| first("password_file", raw.password_file.as_ref().map(At::span)))
         .or_else(|| first("api_key", raw.api_key.as_ref().map(At::span)))
+        .or_else(|| first("aws_region", raw.aws_region.as_ref().map(At::span)))
         .or_else(|| first("ca", raw.ca.as_ref().map(At::span)))
         .or_else(|| first("settings", raw.settings.as_ref().map(At::span)))
 }
@@ -263,6 +268,17 @@ impl Remote<'_> {
             }
             (None, None) => None,
         };
+        if let Some(region) = &raw.aws_region {
+            if raw.user.is_some() || password.is_some() || raw.api_key.is_some() {
+                return self.problem(
+                    region.span(),
+                    "`aws_region` excludes `user`, password and `api_key`",
+                    "keep one way to sign in",
+                );
+            }
+            let region = secret::expand(region.get_ref(), &region.span(), self.environment);
+            return Some(Login::Aws(self.keep(region)?));
+        }
         match (&raw.user, password, &raw.api_key) {
             (None, None, None) => Some(Login::Nobody),
             (Some(user), Some((password, _)), None) => {

@@ -404,6 +404,10 @@ pub(crate) struct RawCluster {
     /// An API key in place of user and password, as the cluster gave it out (base64); `${VAR}` and `file:<path>` as above.
     #[schemars(with = "Option<String>")]
     pub(crate) api_key: Option<At<Secret>>,
+    /// The region of an Amazon OpenSearch Service domain: requests are signed by whom AWS's own tools find (environment,
+    /// profile, role), in place of a login. In builds with the feature `aws`.
+    #[schemars(with = "Option<String>")]
+    pub(crate) aws_region: Option<At<String>>,
     /// A PEM file with the authorities that signed the cluster's certificates, relative to this file. The system's without
     /// it.
     #[schemars(with = "Option<String>")]

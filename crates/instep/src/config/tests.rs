@@ -775,6 +775,7 @@ fn clusters_say_what_they_are() {
     let good = [
         "url = \"http://127.0.0.1:9200\"",
         "urls = [\"https://a:9200\", \"https://b:9200\"]\napi_key = \"${KEY}\"",
+        "url = \"https://a\"\naws_region = \"eu-west-1\"",
         "url = \"https://a\"\nuser = \"u\"\npassword_file = \"password\"\nsettings = { number_of_replicas = 0 }",
     ];
     for cluster in good {
@@ -809,6 +810,10 @@ fn clusters_say_what_they_are() {
         (
             "url = \"http://a\"\nuser = \"u\"\npassword = \"hunter2\"\napi_key = \"k\"",
             "excludes",
+        ),
+        (
+            "url = \"http://a\"\naws_region = \"r\"\nuser = \"u\"\npassword = \"hunter2\"",
+            "`aws_region` excludes",
         ),
         ("url = \"http://a\"\nwriter_memory_mb = 20", "says nothing about"),
         (
