@@ -1,14 +1,17 @@
 //! What every engine must do, as tables of cases: the same documents, the same requests, the same answers.
 //!
-//! An engine calls [`all`], or each suite in a test of its own. Differences between engines are read from
+//! An engine calls [`all`], or each suite in a test of its own, and [`reopened`]. Differences between engines are read from
 //! [`instep_core::Capabilities`], never skipped. Each suite makes the indexes it needs, under the prefix it is given, and
 //! drops them at its end; the cases of a suite fail together, named.
 
 mod access;
 mod aggregations;
+mod analyzers;
 mod clauses;
 mod fixture;
+mod limits;
 mod queries;
+mod reopened;
 mod scores;
 mod sorting;
 mod writes;
@@ -17,7 +20,10 @@ use instep_core::{Engine, IndexName, Search};
 
 pub use access::access;
 pub use aggregations::aggregations;
+pub use analyzers::analyzers;
+pub use limits::limits;
 pub use queries::queries;
+pub use reopened::reopened;
 pub use sorting::sorting;
 pub use writes::writes;
 
@@ -45,6 +51,8 @@ pub async fn all(subject: Subject<'_>) {
     sorting(subject).await;
     aggregations(subject).await;
     access(subject).await;
+    analyzers(subject).await;
+    limits(subject).await;
 }
 
 /// Gathers the failures of a table, so that one run names them all.

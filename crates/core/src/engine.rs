@@ -77,8 +77,17 @@ pub struct Capabilities {
     pub name: &'static str,
     /// Versions of deleted documents are forgotten, so a delete of unknown outcome must be repeated.
     pub forgets_deletes: bool,
+    /// Tickets of documents are forgotten when the engine is closed. Only for one that a single process writes to, and that
+    /// none of its writes outlives: then no lower ticket can come after.
+    pub forgets_when_closed: bool,
     /// Documents are kept and can be walked and searched (a null engine keeps none).
     pub stores: bool,
+    /// Phrases are found with a slop; others refuse one as the caller's error.
+    pub sloppy_phrases: bool,
+    /// Totals are exact beyond `track_total_hits`, too; others tell at least how many there are.
+    pub exact_totals: bool,
+    /// Decimals of up to 18 digits are compared exactly; others compare them as binary numbers.
+    pub exact_decimals: bool,
 }
 
 /// Settings of an index, engine by engine; unknown ones are refused by the engine.

@@ -12,8 +12,6 @@ use crate::json::MAX_DEPTH;
 use crate::place::Place;
 use crate::query::{self, Budget};
 
-/// The engine the table speaks of.
-pub(crate) const ENGINE: &str = "embedded";
 /// Hits that can be reached by `from` and `size`.
 pub(crate) const MAX_WINDOW: usize = 10_000;
 /// Clauses and aggregations in one request.
@@ -605,7 +603,6 @@ pub fn capabilities() -> String {
     }
     #[derive(Serialize)]
     struct Table {
-        engine: &'static str,
         queries: &'static [QueryClause],
         aggregations: &'static [AggregationClause],
         objects: [&'static Clause; 8],
@@ -613,7 +610,6 @@ pub fn capabilities() -> String {
         limits: Limits,
     }
     let table = Table {
-        engine: ENGINE,
         queries: QUERIES,
         aggregations: AGGREGATIONS,
         objects: objects(),

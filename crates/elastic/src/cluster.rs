@@ -134,7 +134,11 @@ impl Cluster {
             capabilities: Capabilities {
                 name: "cluster",
                 forgets_deletes: true,
+                forgets_when_closed: false,
                 stores: true,
+                sloppy_phrases: true,
+                exact_totals: false,
+                exact_decimals: false,
             },
             client: Client::new(&options)?,
             throttle: Throttle::new(MOST_BULKS),

@@ -5,7 +5,7 @@ use std::fmt;
 use instep_core::query::Scalar;
 use instep_core::{Error, Result};
 
-use crate::capability::{Clause, ENGINE};
+use crate::capability::Clause;
 use crate::json::{Json, shown};
 
 /// A value and the way to it from the root: `query.bool.must[2].match`.
@@ -142,7 +142,7 @@ impl<'a> Place<'a> {
     pub(crate) fn unsupported(&self, name: &str, supported: impl Iterator<Item = &'static str>) -> Error {
         let supported: Vec<&str> = supported.collect();
         self.malformed(format!(
-            "[{}] is not supported by engine [{ENGINE}]; supported: {}",
+            "[{}] is not supported by instep; supported: {}",
             shown(name),
             supported.join(", ")
         ))

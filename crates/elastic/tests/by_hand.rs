@@ -14,7 +14,7 @@ fn cluster(url: &str) -> Cluster {
 }
 
 /// A request beside the engine.
-fn send(url: &str, method: &str, path: &str, body: &str) {
+pub(crate) fn send(url: &str, method: &str, path: &str, body: &str) {
     use std::io::{Read, Write};
     let address = url.strip_prefix("http://").unwrap();
     let mut stream = std::net::TcpStream::connect(address).unwrap();

@@ -108,7 +108,11 @@ impl Embedded {
             capabilities: Capabilities {
                 name: "embedded",
                 forgets_deletes: false,
+                forgets_when_closed: true,
                 stores: true,
+                sloppy_phrases: false,
+                exact_totals: true,
+                exact_decimals: true,
             },
             indexes: Mutex::default(),
             changes: Mutex::default(),

@@ -117,6 +117,9 @@ impl Values {
     }
 }
 
+/// How deep a value may nest that is read as it is spelled.
+const DEEPEST: usize = 100;
+
 /// Where values go.
 struct Target<'a> {
     fields: &'a Fields,
@@ -320,11 +323,11 @@ impl<'de> DeserializeSeed<'de> for LeafSeed<'_> {
             // These need the number as it is spelled.
             Kind::Decimal(scale) => {
                 let raw: &RawValue = serde::Deserialize::deserialize(deserializer)?;
-                self.decimal(raw.get(), scale)
+                self.decimal(raw.get(), scale, 0)
             }
             Kind::Flattened => {
                 let raw: &RawValue = serde::Deserialize::deserialize(deserializer)?;
-                self.flattened(raw.get(), &mut String::new())
+                self.flattened(raw.get(), &mut String::new(), 0)
             }
             Kind::Keyword
             | Kind::Text(_)
@@ -415,7 +418,8 @@ impl LeafSeed<'_> {
         Ok(())
     }
 
-    fn decimal<E: serde::de::Error>(&mut self, raw: &str, scale: u8) -> Result<(), E> {
+    fn decimal<E: serde::de::Error>(&mut self, raw: &str, scale: u8, depth: usize) -> Result<(), E> {
+        self.bounded(depth)?;
         let spelled = match raw.as_bytes().first() {
             Some(b'n') => return Ok(()),
             Some(b't' | b'f') => return self.refuse("a boolean"),
@@ -424,7 +428,7 @@ impl LeafSeed<'_> {
                 let values: Vec<&RawValue> = serde_json::from_str(raw).map_err(E::custom)?;
                 return values
                     .into_iter()
-                    .try_for_each(|value| self.decimal(value.get(), scale));
+                    .try_for_each(|value| self.decimal(value.get(), scale, depth + 1));
             }
             Some(b'"') => raw.trim_matches('"'),
             _ => raw,
@@ -441,7 +445,28 @@ impl LeafSeed<'_> {
         }
     }
 
-    fn flattened<E: serde::de::Error>(&mut self, raw: &str, path: &mut String) -> Result<(), E> {
+    /// What is read value by value is bounded by us alone: each level takes some of the stack.
+    fn bounded<E: serde::de::Error>(&mut self, depth: usize) -> Result<(), E> {
+        if depth <= DEEPEST {
+            return Ok(());
+        }
+        let error = Error::poison(
+            "too_deep",
+            format!(
+                "a value of field `{}` nests deeper than {DEEPEST} levels",
+                self.leaf.path
+            ),
+        );
+        self.into.fail(error)
+    }
+
+    fn flattened<E: serde::de::Error>(
+        &mut self,
+        raw: &str,
+        path: &mut String,
+        depth: usize,
+    ) -> Result<(), E> {
+        self.bounded(depth)?;
         let unquoted;
         let value = match raw.as_bytes().first() {
             Some(b'n') => return Ok(()),
@@ -457,7 +482,7 @@ impl LeafSeed<'_> {
                     if name.contains(PATH_END) {
                         return self.refuse("a name with a NUL character");
                     }
-                    self.flattened(value.get(), path)?;
+                    self.flattened(value.get(), path, depth + 1)?;
                     path.truncate(length);
                 }
                 return Ok(());
@@ -466,7 +491,7 @@ impl LeafSeed<'_> {
                 let values: Vec<&RawValue> = serde_json::from_str(raw).map_err(E::custom)?;
                 return values
                     .into_iter()
-                    .try_for_each(|value| self.flattened(value.get(), path));
+                    .try_for_each(|value| self.flattened(value.get(), path, depth + 1));
             }
             Some(b'"') => {
                 unquoted = serde_json::from_str::<String>(raw).map_err(E::custom)?;

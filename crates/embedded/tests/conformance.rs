@@ -1,6 +1,7 @@
 //! One test for each suite, so that a failure names its subject.
 
 use instep_conformance::engine::{self, Subject};
+use instep_core::IndexName;
 use instep_embedded::{Embedded, Options};
 
 macro_rules! suites {
@@ -16,4 +17,11 @@ macro_rules! suites {
     };
 }
 
-suites!(writes queries sorting aggregations access);
+suites!(writes queries sorting aggregations access analyzers limits);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reopened() {
+    let directory = tempfile::tempdir().expect("a directory for the index");
+    let open = async |_: &IndexName| Embedded::open(directory.path(), Options::default()).expect("an engine");
+    engine::reopened("conformance", open).await;
+}

@@ -66,9 +66,6 @@ fn main() {
         println!("{}", part.run(Path::new(&folder), &home));
         return;
     }
-    let runs = arguments
-        .value("--runs")
-        .map_or(3, |runs| runs.parse().expect("--runs takes a number"));
     let as_json = arguments.flag("--json");
     let source = Rows::source(&mut arguments);
     let engine = match arguments.value("--engine").as_deref() {
@@ -76,6 +73,14 @@ fn main() {
         Some("opensearch") => Engine::Cluster,
         Some(other) => panic!("--engine is opensearch, not {other}"),
     };
+    // Merges fall into one run and not into the next.
+    let runs_of_its_own = match engine {
+        Engine::Cluster => 9,
+        _ => 3,
+    };
+    let runs = arguments.value("--runs").map_or(runs_of_its_own, |runs| {
+        runs.parse().expect("--runs takes a number")
+    });
     let together = arguments.flag("--together");
     arguments.end("--source sqlite|postgres, --engine opensearch, --together, --runs N, --json");
     let Some(data) = tate::folder("bench sync") else {

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use instep_conformance::postgres;
+use instep_core::Engine;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
@@ -244,5 +245,27 @@ fn the_example_configuration_works() {
         eventually(change, Duration::from_secs(10), || {
             ask("1").json()["_source"].pointer(path) == Some(&json!(value))
         });
+    }
+}
+
+/// What docs/clusters.md says of the engines is what they say of themselves, name by name.
+#[test]
+fn the_table_of_engines_is_theirs() {
+    let folder = tempfile::tempdir().unwrap();
+    let embedded = instep_embedded::Embedded::open(folder.path(), Default::default()).unwrap();
+    let cluster = instep_elastic::Cluster::new(instep_elastic::ClusterOptions {
+        urls: vec!["http://127.0.0.1:9200".to_owned()],
+        ..Default::default()
+    })
+    .unwrap();
+    let told = |engine: &dyn Engine| serde_json::to_value(engine.capabilities()).unwrap();
+    let (embedded, cluster) = (told(&embedded), told(&cluster));
+    let text = include_str!("../../../docs/clusters.md");
+    for (name, value) in embedded.as_object().unwrap() {
+        let Some(here) = value.as_bool() else { continue };
+        let there = cluster[name].as_bool().unwrap();
+        let word = |yes: bool| if yes { "yes" } else { "no" };
+        let row = format!("| `{name}` | {} | {} |", word(here), word(there));
+        assert!(text.contains(&row), "docs/clusters.md lacks: {row}");
     }
 }

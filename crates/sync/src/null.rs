@@ -22,7 +22,11 @@ impl NullEngine {
         let capabilities = Capabilities {
             name: "null",
             forgets_deletes: false,
+            forgets_when_closed: false,
             stores: false,
+            sloppy_phrases: false,
+            exact_totals: false,
+            exact_decimals: false,
         };
         NullEngine {
             capabilities,

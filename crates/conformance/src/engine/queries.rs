@@ -1,10 +1,10 @@
 //! Which documents each query finds, and the constant scores.
 
 use instep_core::query::{Bool, Match, MinimumShouldMatch, MultiMatch, Operator, Query};
-use instep_core::{Fault, SearchRequest, TrackTotalHits};
+use instep_core::{Fault, IndexName, SearchRequest, TrackTotalHits};
 
 use super::clauses::{all, boolean, exists, matching, phrase, prefix, range, term, terms, value, within};
-use super::fixture::{ask, filled, ids, public, querying, text};
+use super::fixture::{ask, done, filled, fresh, ids, public, put, querying, text};
 use super::scores::{bm25, constant_scores};
 use super::{Failures, Subject};
 
@@ -569,6 +569,63 @@ pub async fn queries(subject: Subject<'_>) {
         Some(1),
     );
     bm25(subject, &mut failures).await;
+    by_capability(subject, &index, &mut failures).await;
     failures.none();
     subject.engine.drop_index(&index[0]).await.expect("drop");
+}
+
+/// What engines may differ in, each as it says of itself.
+async fn by_capability(subject: Subject<'_>, index: &[IndexName], failures: &mut Failures) {
+    let capabilities = subject.engine.capabilities();
+    let sloppy = Query::MatchPhrase {
+        field: "title".into(),
+        text: "quick fox".into(),
+        slop: 1,
+        boost: 1.0,
+    };
+    let found = ask(subject, index, querying(sloppy)).await;
+    let found = found.map(|found| {
+        let mut ids = ids(&found);
+        ids.sort();
+        ids
+    });
+    let expected = match capabilities.sloppy_phrases {
+        true => Ok(vec!["1".to_owned(), "2".to_owned()]),
+        false => Err(Fault::Invalid),
+    };
+    failures.check(
+        "a phrase with a slop",
+        found.map_err(|error| error.fault()),
+        expected,
+    );
+
+    // Beyond what is asked for a total is at least that, and says so unless it is exact.
+    let counted = SearchRequest {
+        track_total_hits: TrackTotalHits::UpTo(2),
+        size: 1,
+        ..querying(all())
+    };
+    let total = ask(subject, index, counted).await.expect("a search").total;
+    let expected = match capabilities.exact_totals {
+        true => (6, true),
+        false => (2, false),
+    };
+    let total = total.map(|total| (total.value, total.exact));
+    failures.check("a total beyond", total, Some(expected));
+
+    // Sixteen digits, of which the last one differs.
+    let decimals = fresh(subject, "decimals").await;
+    let prices = [("a", "90000000000000.02"), ("b", "90000000000000.01")];
+    let writes = prices.map(|(id, price)| put(id, &format!(r#"{{"price":{price}}}"#), 1));
+    done(subject.engine, &decimals, writes.into()).await;
+    subject.engine.refresh(&decimals).await.expect("refresh");
+    let between = range("price", [None, value("90000000000000.02"), None, None]);
+    let found = ask(subject, std::slice::from_ref(&decimals), querying(between)).await;
+    let found = found.expect("a search").hits.len();
+    let expected = match capabilities.exact_decimals {
+        true => found == 1,
+        false => found >= 1,
+    };
+    failures.check("decimals that differ far behind", expected, true);
+    subject.engine.drop_index(&decimals).await.expect("drop");
 }

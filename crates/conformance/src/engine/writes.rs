@@ -134,15 +134,15 @@ async fn extended(subject: Subject<'_>, failures: &mut Failures) {
     engine.drop_index(&index).await.expect("drop");
 }
 
-/// Three writes of one document under tickets 1, 2, 3 in every order, in one call and one call each, the write of
-/// every ticket being a deletion in turn: the highest ticket wins.
+/// Three writes of one document under tickets 1, 2, 3 in every order, in one call, in one call each, and with refreshes
+/// between these, the write of every ticket being a deletion in turn: the highest ticket wins.
 async fn fencing(subject: Subject<'_>, failures: &mut Failures) {
     let index = fresh(subject, "fencing").await;
     let orders = [[1, 2, 3], [1, 3, 2], [2, 1, 3], [2, 3, 1], [3, 1, 2], [3, 2, 1]];
     for deleted in 1..=3 {
         for order in orders {
-            for calls in [1, 3] {
-                let name = format!("d{deleted}-{order:?}-{calls}");
+            for (calls, refreshed) in [(1, false), (3, false), (3, true)] {
+                let name = format!("d{deleted}-{order:?}-{calls}-{refreshed}");
                 let write = |ticket| match ticket == deleted {
                     true => Write::Delete(id(&name), Ticket(ticket)),
                     false => put(&name, &format!(r#"{{"n":{ticket}}}"#), ticket),
@@ -151,6 +151,9 @@ async fn fencing(subject: Subject<'_>, failures: &mut Failures) {
                 for part in order.chunks(order.len() / calls) {
                     let writes = part.iter().map(|&ticket| write(ticket)).collect();
                     outcomes.extend(applied(subject.engine, &index, writes).await);
+                    if refreshed {
+                        subject.engine.refresh(&index).await.expect("refresh");
+                    }
                 }
                 let mut highest = 0;
                 for (at, ticket) in order.into_iter().enumerate() {

@@ -208,12 +208,11 @@ fn the_table_is_shown_whole() {
     assert_eq!(names("queries").len(), QUERIES.len());
     assert_eq!(names("aggregations").len(), AGGREGATIONS.len());
     assert_eq!(names("parameters").len(), PARAMETERS.len());
-    assert_eq!(shown["engine"], "embedded");
     assert_eq!(shown["limits"]["from_plus_size"], 10_000);
     for name in names("queries") {
         let body = format!(r#"{{"query":{{"{name}":{{"zz_unknown":{{"zz_deep":1}},"boost":2}}}}}}"#);
         let text = refusal(&search(&body).unwrap_err());
-        assert!(!text.contains("not supported by engine"), "{text}");
+        assert!(!text.contains("not supported by instep"), "{text}");
     }
     assert!(SEARCH_BODY.keys.contains(&"query"));
 }

@@ -401,9 +401,7 @@ fn failures() {
     assert_eq!(body["error"]["type"], "parsing_exception");
     assert_eq!(body["error"]["root_cause"][0]["reason"], body["error"]["reason"]);
     let reason = body["error"]["reason"].as_str().unwrap();
-    assert!(
-        reason.starts_with("query.bool.must[0]: [nested] is not supported by engine [embedded]; supported: ")
-    );
+    assert!(reason.starts_with("query.bool.must[0]: [nested] is not supported by instep; supported: "));
 
     let cases = [
         (Fault::Invalid, 400, "illegal_argument_exception"),

@@ -9,7 +9,7 @@ fn bodies() {
         // What is not there at all.
         (
             r#"{"query":{"nested":{"path":"a"}}}"#,
-            "query: [nested] is not supported by engine [embedded]; supported: match_all,",
+            "query: [nested] is not supported by instep; supported: match_all,",
         ),
         (
             r#"{"query":{"bool":{"must":[{"match_all":{}},{"script":{}}]}}}"#,
@@ -44,7 +44,7 @@ fn bodies() {
         (r#"{"pit":{"id":"x"}}"#, "unknown key [pit] in [search]"),
         (
             r#"{"aggs":{"a":{"global":{}}}}"#,
-            "aggs.a: [global] is not supported by engine",
+            "aggs.a: [global] is not supported by instep",
         ),
         (
             r#"{"aggs":{"a":{"significant_terms":{"field":"x"}}}}"#,

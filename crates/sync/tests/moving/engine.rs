@@ -49,7 +49,11 @@ impl Scripted {
             capabilities: Capabilities {
                 name: "scripted",
                 forgets_deletes: false,
+                forgets_when_closed: false,
                 stores: true,
+                sloppy_phrases: false,
+                exact_totals: false,
+                exact_decimals: false,
             },
             indexes: Arc::default(),
             faults: Mutex::default(),
