@@ -20,7 +20,7 @@ pub struct Answered<'a> {
     /// How many indexes were searched; each counts as one shard.
     pub indexes: usize,
     /// The name by which callers know an index.
-    pub logical_name: &'a dyn Fn(&IndexName) -> String,
+    pub logical_name: &'a dyn Fn(&IndexName) -> &'a str,
     /// When the rows were asked for: one for each hit, in hit order, as JSON; `None` for one that vanished.
     pub rows: Option<&'a [Option<String>]>,
 }
@@ -85,15 +85,15 @@ fn score(score: Option<f32>) -> String {
     score.map_or_else(|| "null".to_owned(), number::float)
 }
 
-fn render_hit(
+fn render_hit<'a>(
     out: &mut String,
     hit: &Hit,
     row: Option<Option<&str>>,
     sort: &[Sort],
-    logical_name: &dyn Fn(&IndexName) -> String,
+    logical_name: &dyn Fn(&IndexName) -> &'a str,
 ) {
     write::object(out, |o| {
-        o.text("_index", &logical_name(&hit.index));
+        o.text("_index", logical_name(&hit.index));
         o.text("_id", hit.id.as_str());
         o.raw("_score", &score(hit.score));
         if let Some(source) = &hit.source {

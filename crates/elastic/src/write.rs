@@ -78,6 +78,13 @@ pub(crate) fn array<T>(
 }
 
 pub(crate) fn text(out: &mut String, value: &str) {
+    let plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
+    if value.bytes().all(plain) {
+        out.push('"');
+        out.push_str(value);
+        out.push('"');
+        return;
+    }
     out.push_str(&serde_json::to_string(value).expect("text is JSON"));
 }
 

@@ -157,7 +157,7 @@ impl Gateway {
         let answered = Answered {
             took_ms: asked.took_ms(),
             indexes: names.len(),
-            logical_name: &|index| names.get(index).cloned().unwrap_or_default(),
+            logical_name: &|index| names.get(index).map_or("", String::as_str),
             rows: rows.as_deref(),
         };
         Ok(render_search(&call, &response, &answered))

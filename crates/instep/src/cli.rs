@@ -99,11 +99,11 @@ enum Command {
         /// A source or a collection; where both have the name, source:<name> or collection:<name>.
         name: String,
     },
-    /// Index again what was paused, from where it stopped.
+    /// Index again what was paused, or an index set that halted, from where it stopped.
     Resume {
         #[command(flatten)]
         configured: Configured,
-        /// A source or a collection; where both have the name, source:<name> or collection:<name>.
+        /// A source or a collection; where both have the name, source:<name> or collection:<name>. A set: set:<name>.
         name: String,
     },
     /// Build documents again although their rows did not change.

@@ -63,14 +63,26 @@ impl Drop for Clean<'_> {
 }
 
 fn remove(url: &str, indexes: &str) {
+    let _status = answered(url, "DELETE", indexes, "");
+}
+
+/// A request beside the product, which must succeed.
+pub fn send(url: &str, method: &str, path: &str, body: &str) {
+    let answer = answered(url, method, path, body).unwrap_or_default();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{method} {path}: {answer}");
+}
+
+fn answered(url: &str, method: &str, path: &str, body: &str) -> std::io::Result<String> {
     use std::io::{Read, Write};
-    let address = url.trim_start_matches("http://");
-    let request = format!("DELETE /{indexes} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-    if let Ok(mut stream) = std::net::TcpStream::connect(address)
-        && stream.write_all(request.as_bytes()).is_ok()
-    {
-        let _answer = stream.read_to_end(&mut Vec::new());
-    }
+    let mut stream = std::net::TcpStream::connect(url.trim_start_matches("http://"))?;
+    let head = format!(
+        "{method} /{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(format!("{head}{body}").as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
 }
 
 fn only_set(server: &Server) -> Value {

@@ -15,6 +15,7 @@ mod faults;
 mod hydrate;
 mod languages;
 mod market;
+mod mishaps;
 mod pause;
 mod postgres;
 mod purge;

@@ -11,6 +11,7 @@ use instep_core::{Error, FieldType, Mapping, Resolved, Result, Visibility};
 use serde_json::{Value, json};
 
 use super::fields::{DATES, ID, PATH_END, READERS, paths_of, values_of};
+use crate::write;
 
 /// What a query is compiled for.
 pub(crate) struct Compiler<'a> {
@@ -22,15 +23,30 @@ pub(crate) struct Compiler<'a> {
 }
 
 /// Only documents that the caller may see, with the scores they have.
-pub(crate) fn visible(query: Value, visibility: &Visibility) -> Value {
+pub(crate) fn visible(query: &Value, visibility: &Visibility) -> String {
     let Some((showing, hiding)) = visibility.tokens() else {
-        return query;
+        return query.to_string();
     };
-    let mut clauses = json!({"must": [query], "filter": [{"terms": {READERS: showing}}]});
-    if !hiding.is_empty() {
-        clauses["must_not"] = json!([{"terms": {READERS: hiding}}]);
-    }
-    json!({"bool": clauses})
+    let with_one_of = |out: &mut String, tokens: &[String]| {
+        write::array(out, [tokens], |out, tokens| {
+            write::object(out, |o| {
+                o.object("terms", |o| {
+                    o.array(READERS, tokens, |out, token| write::text(out, token))
+                });
+            });
+        });
+    };
+    let mut out = String::with_capacity(512);
+    write::object(&mut out, |o| {
+        o.object("bool", |o| {
+            o.array("must", [query], |out, query| out.push_str(&query.to_string()));
+            with_one_of(o.key("filter"), &showing);
+            if !hiding.is_empty() {
+                with_one_of(o.key("must_not"), &hiding);
+            }
+        });
+    });
+    out
 }
 
 fn nothing() -> Value {

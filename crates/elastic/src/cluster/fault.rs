@@ -91,7 +91,7 @@ pub(crate) fn of_everyone(status: u16, told: &Told) -> Option<Error> {
                     .with_remedy(
                         "free disk space on the cluster; where the block stays, set index.blocks.read_only_allow_delete \
                          (or index.blocks.read_only, index.blocks.write) to null, and indexing goes on by itself; an \
-                         index that Elasticsearch 7 made stays so under 9: delete it, and set the index set to follow again",
+                         index that Elasticsearch 7 made stays so under 9: delete it, then: instep resume set:<name>",
                     ),
             );
         }
@@ -152,7 +152,7 @@ pub(crate) fn unreadable(what: &str) -> Error {
 /// The index is not there although it was made.
 pub(crate) fn missing(index: &str) -> Error {
     Error::fatal("index_missing", format!("the index `{index}` is gone"))
-        .with_remedy("set the index set to follow again: the index is made anew and filled by a scan")
+        .with_remedy("instep resume set:<name>: the index is made anew and filled by a scan")
 }
 
 /// Another index stands in its place.
@@ -161,7 +161,7 @@ pub(crate) fn replaced(index: &str) -> Error {
         "index_replaced",
         format!("the index `{index}` is not the one that was made here"),
     )
-    .with_remedy("delete it, then set the index set to follow again: it is made anew and filled by a scan")
+    .with_remedy("delete it, then instep resume set:<name>: it is made anew and filled by a scan")
 }
 
 /// A failure of a call that is about indexes, not about documents: what the cluster says may be told.

@@ -1,5 +1,6 @@
 //! Reading by id and walking; and cutting what is ours off a stored source.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use instep_core::{
@@ -44,10 +45,14 @@ struct Documents<'a> {
 
 /// Our own part of a source.
 #[derive(Deserialize)]
-struct Own {
-    #[serde(default)]
-    readers: Vec<String>,
+struct Own<'a> {
+    #[serde(default, borrow)]
+    readers: Vec<Token<'a>>,
 }
+
+/// Borrowed where nothing in it is escaped, which is almost always.
+#[derive(Deserialize)]
+struct Token<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// A stored source in its two parts: who may read it, and the document byte for byte.
 pub(crate) fn parts(stored: &str) -> Result<(Readers, Arc<str>)> {
@@ -58,16 +63,18 @@ pub(crate) fn parts(stored: &str) -> Result<(Readers, Arc<str>)> {
         )
         .with_remedy("verify with --repair, and let nobody else write to the index")
     };
-    let start = format!("{{\"{OWN}\":");
-    let rest = stored.strip_prefix(&start).ok_or_else(foreign)?;
-    let mut values = serde_json::Deserializer::from_str(rest).into_iter::<Own>();
+    let rest = stored
+        .strip_prefix("{\"")
+        .and_then(|rest| rest.strip_prefix(OWN)?.strip_prefix("\":"))
+        .ok_or_else(foreign)?;
+    let mut values = serde_json::Deserializer::from_str(rest).into_iter::<Own<'_>>();
     let own = values.next().and_then(Result::ok).ok_or_else(foreign)?;
     let rest = &rest[values.byte_offset()..];
     let source = match rest.strip_prefix(',') {
         Some(members) => format!("{{{members}"),
         None => format!("{{{rest}"),
     };
-    let readers = Readers::of_tokens(own.readers.iter().map(String::as_str));
+    let readers = Readers::of_tokens(own.readers.iter().map(|token| &*token.0));
     Ok((readers, source.into()))
 }
 

@@ -17,6 +17,7 @@ use super::fault;
 use super::fields::{Known, READERS};
 use super::index::check_name;
 use super::sort::{self, Sorting};
+use crate::write;
 
 /// Names of indexes in an address are no longer than this; longer lists go into the body.
 const LONGEST_PATH: usize = 3_000;
@@ -51,41 +52,46 @@ impl Inner {
         let aggregations = aggregate::rendered(&mappings, &request.aggregations)?;
         let query = query(&names, &mappings, request, product.lexical_factor())?;
 
-        let mut body = json!({
-            "query": visible(query, authorized.visibility()),
-            "from": request.from,
-            "size": request.size,
-            "track_scores": request.track_scores || sort::needs_scores(&keys),
-            "track_total_hits": match request.track_total_hits {
-                TrackTotalHits::Exactly => json!(true),
-                TrackTotalHits::UpTo(most) => json!(most),
-                TrackTotalHits::No => json!(false),
-            },
-        });
-        // Patterns are applied here, so that the bytes stay as they are; readers come along for the second look.
-        if request.source.none {
-            body["_source"] = json!(false);
-            body["docvalue_fields"] = json!([READERS]);
-        }
         let sort = sort::rendered(&keys, &sorting);
-        if !sort.is_empty() {
-            body["sort"] = json!(sort);
-        }
-        if let Some(values) = &request.search_after {
-            body["search_after"] = json!(sort::after(&keys, values, &sorting)?);
-        }
-        if let Some(least) = request.min_score {
-            body["min_score"] = json!(least);
-        }
-        if !aggregations.is_empty() {
-            body["aggs"] = Value::Object(aggregations);
-        }
+        let after = match &request.search_after {
+            Some(values) => Some(sort::after(&keys, values, &sorting)?),
+            None => None,
+        };
+        let mut body = String::with_capacity(1024);
+        write::object(&mut body, |o| {
+            o.raw("query", &visible(&query, authorized.visibility()));
+            o.number("from", request.from);
+            o.number("size", request.size);
+            o.number("track_scores", request.track_scores || sort::needs_scores(&keys));
+            match request.track_total_hits {
+                TrackTotalHits::Exactly => o.raw("track_total_hits", "true"),
+                TrackTotalHits::UpTo(most) => o.number("track_total_hits", most),
+                TrackTotalHits::No => o.raw("track_total_hits", "false"),
+            }
+            // Patterns are applied here, so that the bytes stay as they are; readers come along for the second look.
+            if request.source.none {
+                o.raw("_source", "false");
+                o.array("docvalue_fields", [READERS], write::text);
+            }
+            if !sort.is_empty() {
+                o.number("sort", json!(sort));
+            }
+            if let Some(after) = after {
+                o.number("search_after", json!(after));
+            }
+            if let Some(least) = request.min_score {
+                o.number("min_score", json!(least));
+            }
+            if !aggregations.is_empty() {
+                o.number("aggs", Value::Object(aggregations));
+            }
+        });
         let several = call_of_several(&names, &body);
         let reads = match several {
             None => answer::read,
             Some(_) => answer::read_of_several,
         };
-        let call = several.unwrap_or_else(|| call(&names, &body));
+        let call = several.unwrap_or_else(|| call(&names, body));
         let answer = self.client.call(call.hurried()).await?;
         let asked = Asked {
             authorized,
@@ -106,15 +112,15 @@ impl Inner {
     }
 }
 
-fn call(names: &[IndexName], body: &Value) -> Call {
+fn call(names: &[IndexName], body: String) -> Call {
     // An address that is signed is told apart by its bytes: a comma is written in one way alone.
     let list: Vec<&str> = names.iter().map(IndexName::as_str).collect();
     let path = format!("{}/_search?allow_partial_search_results=false", list.join("%2C"));
-    Call::post(path, body.to_string().into_bytes())
+    Call::post(path, body)
 }
 
 /// The same where the names are too many for an address: the one search of an `_msearch`.
-fn call_of_several(names: &[IndexName], body: &Value) -> Option<Call> {
+fn call_of_several(names: &[IndexName], body: &str) -> Option<Call> {
     let length: usize = names.iter().map(|name| name.as_str().len() + 3).sum();
     (length > LONGEST_PATH).then(|| {
         let list: Vec<&str> = names.iter().map(IndexName::as_str).collect();

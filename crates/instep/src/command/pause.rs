@@ -1,9 +1,10 @@
-//! `pause` and `resume`: a source or a collection is not indexed for a while, and nothing is lost.
+//! `pause` and `resume`: a source or a collection is not indexed for a while, and nothing is lost. A set that halted is
+//! resumed as well, once what it named is mended.
 
 use std::path::Path;
 use std::process::ExitCode;
 
-use instep_core::{ChangeLog, CollectionName, Error, Pausable, Result, SourceName};
+use instep_core::{ChangeLog, CollectionName, Error, Pausable, Result, SetState, SourceName};
 use serde_json::json;
 
 use crate::check;
@@ -37,10 +38,13 @@ pub(crate) async fn pause(path: &Path, name: &str, output: &Output) -> Result<Ex
     Ok(ExitCode::SUCCESS)
 }
 
-/// `instep resume <source-or-collection>`.
+/// `instep resume <source, collection or set>`.
 pub(crate) async fn resume(path: &Path, name: &str, output: &Output) -> Result<ExitCode> {
     let config = configuration(path)?;
     let log = Parts::log(&config, Access::Guest)?;
+    if let Some(set) = name.strip_prefix("set:") {
+        return resume_set(&config, &log, set, output).await;
+    }
     // What is paused may be gone from the configuration.
     let paused: Vec<Pausable> = log
         .paused()
@@ -62,6 +66,38 @@ pub(crate) async fn resume(path: &Path, name: &str, output: &Output) -> Result<E
     output.result(
         &text,
         &json!({ "resumed": what, "was_paused": was_paused, "running": running }),
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A set that halted follows again: what it named is taken as mended, and looked at anew.
+async fn resume_set(config: &Config, log: &impl ChangeLog, name: &str, output: &Output) -> Result<ExitCode> {
+    let sets = log.status().await?;
+    let Some(found) = sets.iter().find(|status| status.set.as_str() == name) else {
+        let names: Vec<String> = sets.iter().map(|status| format!("set:{}", status.set)).collect();
+        return Err(unknown(
+            "unknown_name",
+            &format!("there is no index set `{name}`"),
+            &names,
+        ));
+    };
+    let was_halted = matches!(found.state, SetState::Halted(_));
+    if was_halted {
+        log.set_state(&found.set, &SetState::Following).await?;
+    }
+    let running = check::in_use(&config.state).is_some();
+    let text = match (was_halted, running) {
+        (false, _) => format!("index set {name} was not halted"),
+        (true, true) => format!("index set {name} follows again: the running process goes on with it"),
+        (true, false) => {
+            format!(
+                "index set {name} follows again: nothing runs now, the next `instep serve` goes on with it"
+            )
+        }
+    };
+    output.result(
+        &text,
+        &json!({ "resumed": { "set": name }, "was_halted": was_halted, "running": running }),
     );
     Ok(ExitCode::SUCCESS)
 }

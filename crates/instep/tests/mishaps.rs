@@ -1,0 +1,241 @@
+//! What people and disks do to indexes while they are followed: each is named with what mends it, and nothing is lost.
+
+use std::time::Duration;
+
+use instep_conformance::http::{Fault, Faults};
+use instep_conformance::node::Node;
+use rusqlite::Connection;
+use serde_json::{Value, json};
+
+use crate::clusters::{configuration, send};
+use crate::support::product::{Product, Server, eventually};
+use crate::support::shop;
+
+const SHOP: &str = r#"
+[source.shop]
+url = "sqlite:shop.db"
+
+[collection.product]
+root   = "product"
+public = true
+
+[collection.product.fields]
+title = { type = "text", from = "name" }
+"#;
+
+fn found(server: &Server, word: &str) -> u64 {
+    let body = json!({ "query": { "match": { "title": word } } });
+    let answer = server.send("POST", "/product/_count", None, Some(&body));
+    answer.json()["count"].as_u64().unwrap_or_default()
+}
+
+fn rename(database: &Connection, to: &str) {
+    database
+        .execute("update product set name = ?1 where id = 1", [to])
+        .unwrap();
+}
+
+/// The set's trouble: in its activity while it is tried again, in its state once it is halted.
+fn trouble(server: &Server) -> String {
+    let set = &server.status(None)["sets"][0];
+    format!("{} {}", set["activity"]["problem"], set["why"])
+}
+
+/// Blocked, closed, without its alias, deleted, replaced: by hand, while rows change.
+#[test]
+fn an_index_by_hand() {
+    for node in Node::ALL {
+        let Some(url) = node.url() else { continue };
+        let folder = tempfile::tempdir().unwrap();
+        let database = shop::write(folder.path());
+        let (text, _clean) = configuration(SHOP, &url, "hand");
+        let set = format!("hand_{}", std::process::id());
+        let index = format!("documents-{set}-product-unspecified");
+        let product = Product::new(folder.path(), &text);
+        assert_eq!(product.json(&["sync", "--once"])["complete"], json!(true));
+        let server = product.serve();
+        let named = |code: &str| {
+            eventually("the state to be named", Duration::from_secs(5), || {
+                let trouble = trouble(&server);
+                trouble.contains(code)
+            });
+        };
+        let healed = |word: &str| {
+            eventually("the change after healing", Duration::from_secs(30), || {
+                found(&server, word) == 1
+            });
+            assert_eq!(
+                product.json(&["verify"])["differences"],
+                json!(0),
+                "{node:?}: {word}"
+            );
+        };
+        let settings = |value: &str| {
+            send(
+                &url,
+                "PUT",
+                &format!("{index}/_settings"),
+                &format!(r#"{{"index.blocks.read_only_allow_delete":{value}}}"#),
+            );
+        };
+        settings("true");
+        rename(&database, "blocked");
+        named("engine_read_only");
+        settings("null");
+        healed("blocked");
+
+        send(&url, "POST", &format!("{index}/_close"), "");
+        rename(&database, "closed");
+        named("index_closed");
+        send(&url, "POST", &format!("{index}/_open"), "");
+        healed("closed");
+
+        send(&url, "DELETE", &format!("{index}/_alias/*"), "");
+        rename(&database, "nameless");
+        healed("nameless");
+
+        send(&url, "DELETE", &index, "");
+        rename(&database, "deleted");
+        named("index_missing");
+        let resumed = product.json(&["resume", &format!("set:{set}")]);
+        assert_eq!(resumed["was_halted"], json!(true), "{resumed}");
+        healed("deleted");
+
+        send(&url, "DELETE", &index, "");
+        send(&url, "PUT", &index, "{}");
+        rename(&database, "replaced");
+        named("index_replaced");
+        let status = product.run(&["status"]);
+        let shown = String::from_utf8_lossy(&status.stdout).into_owned();
+        assert!(
+            shown.contains("instep resume set:") && !status.status.success(),
+            "{shown}"
+        );
+        send(&url, "DELETE", &index, "");
+        product.json(&["resume", &format!("set:{set}")]);
+        healed("replaced");
+        assert_eq!(server.stop(), Some(0));
+    }
+    let folder = tempfile::tempdir().unwrap();
+    shop::write(folder.path());
+    let product = Product::new(folder.path(), SHOP);
+    assert_eq!(product.json(&["sync", "--once"])["complete"], json!(true));
+    assert_eq!(product.json(&["resume", "set:main"])["was_halted"], json!(false));
+    let said = product.refused(&["resume", "set:mian"], 2);
+    assert!(said.contains("set:main"), "{said}");
+}
+
+/// A cluster that never answers, and one that refuses, while many rows change: what waits does not pile up in memory.
+#[test]
+fn memory_is_bounded_while_a_cluster_is_away() {
+    let Some(url) = Node::any() else { return };
+    let (_, _clean) = configuration(SHOP, &url, "bounded");
+    let faults = Faults::before(&url);
+    let folder = tempfile::tempdir().unwrap();
+    let database = shop::write(folder.path());
+    let product = Product::new(folder.path(), &configuration(SHOP, &faults.url(), "bounded").0);
+    assert_eq!(product.json(&["sync", "--once"])["complete"], json!(true));
+    let server = product.serve();
+    let anonymous_kb = || -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", server.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+        line.unwrap().trim().trim_end_matches(" kB").parse().unwrap()
+    };
+    // Two kilobytes of text in each row: 80 MB in all.
+    let fill = |from: u32, count: u32| {
+        let sql = format!(
+            "with recursive n(i) as (select {from} union all select i + 1 from n where i < {})
+             insert into product (id, name, seller_id) select i, hex(randomblob(1000)) || ' filled', 1 from n",
+            from + count - 1
+        );
+        database.execute_batch(&sql).unwrap();
+    };
+    fill(1_000, 2_000);
+    eventually("the first rows", Duration::from_secs(60), || {
+        found(&server, "filled") == 2_000
+    });
+    let before = anonymous_kb();
+    let mut most = before;
+    for (round, fault) in [Fault::Silence, Fault::refusal(429)].into_iter().enumerate() {
+        faults.disturb("_bulk", fault);
+        for part in 0..10 {
+            fill(10_000 + (round as u32 * 10 + part) * 2_000, 2_000);
+            std::thread::park_timeout(Duration::from_millis(400));
+            most = most.max(anonymous_kb());
+        }
+        faults.heal();
+    }
+    eventually("all rows", Duration::from_secs(120), || {
+        most = most.max(anonymous_kb());
+        found(&server, "filled") == 42_000
+    });
+    let grown = (most - before) / 1_024;
+    eprintln!(
+        "memory while 80 MB waited: {} MB, and {grown} MB at most on top",
+        before / 1_024
+    );
+    assert!(grown < 48, "{grown} MB on top of {} MB", before / 1_024);
+    assert_eq!(server.stop(), Some(0));
+    assert_eq!(product.json(&["verify"])["differences"], json!(0));
+}
+
+/// One source into both: the embedded engine's disk goes away, and the cluster is followed all the same.
+#[test]
+fn a_cluster_does_not_wait_for_the_embedded_engine_beside_it() {
+    let Some(url) = Node::any() else { return };
+    let (text, _clean) = configuration(SHOP, &url, "beside");
+    let folder = tempfile::tempdir().unwrap();
+    let database = shop::write(folder.path());
+    let text = format!(
+        "{text}active = true\n[cluster.near]\nengine = \"embedded\"\n[set.near]\ncluster = \"near\"\n"
+    );
+    let product = Product::new(folder.path(), &text);
+    assert_eq!(product.json(&["sync", "--once"])["complete"], json!(true));
+    let server = product.serve();
+    let set = |name: &str| -> Value {
+        let sets = server.status(None)["sets"].as_array().unwrap().clone();
+        sets.into_iter().find(|set| set["set"] == json!(name)).unwrap()
+    };
+    rename(&database, "healthy");
+    eventually("both to follow", Duration::from_secs(30), || {
+        found(&server, "healthy") == 1 && set("near")["lag"] == json!(0)
+    });
+    // Every file of the embedded index is gone, and its folder is none.
+    let indexes = folder.path().join("instep-state/index/near");
+    let index = std::fs::read_dir(&indexes)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.is_dir() && path.to_string_lossy().contains("product"))
+        .unwrap();
+    std::fs::remove_dir_all(&index).unwrap();
+    std::fs::write(&index, "no folder").unwrap();
+    for at in 0..20 {
+        let word = format!("word{at}");
+        let since = std::time::Instant::now();
+        rename(&database, &word);
+        eventually("the cluster to follow", Duration::from_secs(5), || {
+            found(&server, &word) == 1
+        });
+        assert!(since.elapsed() < Duration::from_secs(3), "{:?}", since.elapsed());
+    }
+    let near = set("near");
+    assert_ne!(near["lag"], json!(0), "{near}");
+    let trouble = format!("{} {}", near["activity"]["problem"], near["why"]);
+    assert!(trouble.len() > 20, "it is named: {near}");
+    assert_eq!(server.stop(), Some(0));
+    // A person takes away what lies in the place of the index: it is made anew and filled.
+    std::fs::remove_file(&index).unwrap();
+    let server = product.serve();
+    eventually(
+        "the embedded engine to come along",
+        Duration::from_secs(60),
+        || {
+            let sets = server.status(None)["sets"].as_array().unwrap().clone();
+            sets.iter().all(|set| set["state"] == json!("following"))
+        },
+    );
+    eventually("both to hold the same", Duration::from_secs(60), || {
+        product.run(&["verify"]).status.success()
+    });
+    assert_eq!(server.stop(), Some(0));
+}
