@@ -22,6 +22,10 @@ pub trait Engine: Send + Sync {
     /// What it can do; the same for its whole life.
     fn capabilities(&self) -> &Capabilities;
 
+    /// Which store this is: the same for as long as it keeps what was written to it, another one for a store that was made
+    /// anew or stands elsewhere. Empty where nothing is kept.
+    async fn place(&self) -> Result<String>;
+
     /// Makes the index exist with at least this mapping. Repeating it is harmless.
     async fn ensure(&self, index: &IndexName, mapping: &Mapping, settings: &Settings) -> Result<Ensured>;
 

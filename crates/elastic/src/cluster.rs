@@ -166,6 +166,10 @@ impl Engine for Cluster {
         &self.0.capabilities
     }
 
+    async fn place(&self) -> Result<String> {
+        Ok(self.0.client.product().await?.cluster.clone())
+    }
+
     async fn ensure(&self, index: &IndexName, mapping: &Mapping, settings: &Settings) -> Result<Ensured> {
         self.0.ensure(index, mapping, settings).await
     }

@@ -5,5 +5,6 @@
 mod by_hand;
 mod conformance;
 mod faults;
+mod large;
 mod names;
 mod recorded;

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, TryLockError};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use instep_core::{
@@ -281,10 +283,34 @@ impl Drop for Inner {
     }
 }
 
+/// The name that a directory has in the file that is locked; it gets one where it has none.
+fn name_of(file: &Path) -> Result<String> {
+    let what = "naming the directory of the embedded engine";
+    let name = fs::read_to_string(file).map_err(|error| from_io(error, what))?;
+    if !name.is_empty() {
+        return Ok(name);
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let name = format!("{:x}-{:x}", now.as_nanos(), std::process::id());
+    let mut open = File::options()
+        .write(true)
+        .open(file)
+        .map_err(|error| from_io(error, what))?;
+    open.write_all(name.as_bytes())
+        .and_then(|()| open.sync_all())
+        .map_err(|error| from_io(error, what))?;
+    Ok(name)
+}
+
 #[async_trait]
 impl Engine for Embedded {
     fn capabilities(&self) -> &Capabilities {
         &self.0.capabilities
+    }
+
+    async fn place(&self) -> Result<String> {
+        self.require_lock()?;
+        self.blocking(|inner| name_of(&inner.directory.join(LOCK))).await
     }
 
     async fn ensure(&self, index: &IndexName, mapping: &Mapping, settings: &Settings) -> Result<Ensured> {

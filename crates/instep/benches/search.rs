@@ -250,7 +250,6 @@ impl Target {
             body["query"] = json!({ "bool": { "must": [query],
                 "filter": [{ "terms": { "_instep.readers": ["*", "=everyone", "@reader"] } }],
                 "must_not": [{ "terms": { "_instep.readers": ["!=everyone", "!@reader"] } }] } });
-            body["_source"] = json!({ "excludes": ["_instep"] });
         }
         body.to_string()
     }

@@ -170,7 +170,7 @@ fn roles(subject: &str, product: &str, sets: &[&str]) -> [Finding; 2] {
     let indexes: Vec<String> = sets.iter().map(|set| format!("documents-{set}-*")).collect();
     let aliases = sets.iter().map(|set| format!("instep-Write-documents-{set}-*"));
     let all: Vec<String> = indexes.iter().cloned().chain(aliases).collect();
-    let (path, writes, reads) = match product.contains("OpenSearch") {
+    let (path, writes, reads) = match product.starts_with("opensearch") {
         true => (
             "_plugins/_security/api/roles",
             json!({ "cluster_permissions": ["cluster_monitor", "cluster_composite_ops"],

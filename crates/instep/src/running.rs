@@ -164,7 +164,24 @@ impl Running {
         };
         let sources: Vec<_> = self.sources.iter().map(opened).collect();
         let sets: Vec<_> = self.sets.keys().cloned().collect();
+        // A set that is not at work yet has not said what is to be scanned: an index may be gone, or another one's.
+        for (set, activity) in &self.sets {
+            let mut activity = activity.clone();
+            while !activity.borrow_and_update().working && self.follows(set).await? {
+                tokio::select! {
+                    changed = activity.changed() => if changed.is_err() { break },
+                    () = tokio::time::sleep(Duration::from_millis(200)) => {}
+                }
+            }
+        }
         caught_up(&self.log, &sources, &sets).await
+    }
+
+    /// Whether the log says of a set that it follows, or does not know it yet.
+    async fn follows(&self, set: &SetName) -> Result<bool> {
+        let sets = self.log.status().await?;
+        let known = sets.iter().find(|status| status.set == *set);
+        Ok(known.is_none_or(|status| status.state == SetState::Following))
     }
 
     /// The builder of all collections.

@@ -126,6 +126,11 @@ fn a_shop_lives_in_each_cluster_there_is() {
             checked.contains("instep_writer") && checked.contains("documents-shop_"),
             "{checked}"
         );
+        let path = match node {
+            Node::Opensearch | Node::Opensearch2 => "/_plugins/_security/api/roles/",
+            Node::Elasticsearch => "/_security/role/",
+        };
+        assert!(checked.contains(path), "{node:?}: {checked}");
         let done = product.json(&["sync", "--once"]);
         assert_eq!(done["complete"], json!(true), "{node:?}: {done}");
         assert_eq!(product.json(&["verify"])["differences"], json!(0), "{node:?}");

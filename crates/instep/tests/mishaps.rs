@@ -239,3 +239,45 @@ fn a_cluster_does_not_wait_for_the_embedded_engine_beside_it() {
     });
     assert_eq!(server.stop(), Some(0));
 }
+
+/// Into a cluster and back: what was left behind there is of an earlier time, and is compared when the set comes back.
+#[test]
+fn a_set_that_moves_and_comes_back() {
+    let Some(url) = Node::any() else { return };
+    let (_, _clean) = configuration(SHOP, &url, "moves");
+    let set = format!("moves_{}", std::process::id());
+    let folder = tempfile::tempdir().unwrap();
+    let database = shop::write(folder.path());
+    let living_in = |cluster: &str| {
+        let text = format!(
+            "{SHOP}\n[cluster.near]\nengine = \"embedded\"\n[cluster.far]\nurl = \"{url}\"\n\
+             settings = {{ number_of_replicas = 0 }}\n[set.{set}]\ncluster = \"{cluster}\"\n"
+        );
+        Product::new(folder.path(), &text)
+    };
+    for (round, cluster) in ["near", "far", "near", "far"].into_iter().enumerate() {
+        let product = living_in(cluster);
+        assert_eq!(
+            product.json(&["sync", "--once"])["complete"],
+            json!(true),
+            "{cluster}"
+        );
+        assert_eq!(
+            product.json(&["verify"])["differences"],
+            json!(0),
+            "{round}: {cluster}"
+        );
+        // Each move misses a change and a deletion that the store before has seen.
+        rename(&database, &format!("round{round}"));
+        let gone = format!(
+            "delete from review where product_id = {0}; delete from product_tag where product_id = {0}; delete from product where id = {0}",
+            2 + round
+        );
+        database.execute_batch(&gone).unwrap();
+        assert_eq!(
+            product.json(&["sync", "--once"])["complete"],
+            json!(true),
+            "{cluster}"
+        );
+    }
+}

@@ -158,7 +158,15 @@ fn signed_for_aws() {
     .unwrap();
     let with = |credentials: &str| {
         let product = Product::new(folder.path(), &at_door);
-        product
+        let inherited = [
+            "AWS_ACCESS_KEY_ID",
+            "AWS_SECRET_ACCESS_KEY",
+            "AWS_SESSION_TOKEN",
+            "AWS_PROFILE",
+        ];
+        inherited
+            .iter()
+            .fold(product, |product, name| product.without(name))
             .with("AWS_SHARED_CREDENTIALS_FILE", credentials)
             .with("AWS_CONFIG_FILE", "none")
             .with("AWS_EC2_METADATA_DISABLED", "true")

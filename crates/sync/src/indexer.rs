@@ -23,7 +23,7 @@ use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::signal::SignalledLog;
 use crate::status::{
-    Activity, Problem, Shutdown, SourceStatus, definition_memo, halt_memo, remake_memo, stopped,
+    Activity, Problem, Shutdown, SourceStatus, definition_memo, halt_memo, place_memo, remake_memo, stopped,
 };
 use crate::tenure::{Stop, Tenure};
 
@@ -273,6 +273,7 @@ impl Indexer {
         if !self.engine.capabilities().stores {
             return Ok(());
         }
+        self.stays().await?;
         let there = self.engine.indexes().await?;
         let scans = self.log.scans(&self.set).await?;
         for (name, target) in &self.targets {
@@ -303,6 +304,27 @@ impl Indexer {
             }
         }
         Ok(())
+    }
+
+    /// What the log knows of a set's documents holds in the store where they were written. In another one, what is there
+    /// may be from an earlier time: everything is compared with the rows, from both sides.
+    async fn stays(&self) -> Result<()> {
+        let place = self.engine.place().await?;
+        let memo = place_memo(&self.set);
+        let known = self.log.memo(&memo).await?;
+        if known.as_ref() == Some(&place) {
+            return Ok(());
+        }
+        if known.is_some() {
+            tracing::warn!(set = %self.set, "the set lives in another store than before: its documents are compared with the rows");
+            let all: Vec<_> = self
+                .targets
+                .iter()
+                .map(|(name, target)| (name.clone(), target.fingerprint.clone()))
+                .collect();
+            self.log.rescan(&self.set, &all, true).await?;
+        }
+        self.log.set_memo(&memo, Some(&place)).await
     }
 
     async fn prepare_partition(

@@ -64,6 +64,10 @@ impl Engine for NullEngine {
         &self.capabilities
     }
 
+    async fn place(&self) -> Result<String> {
+        Ok(String::new())
+    }
+
     async fn ensure(&self, _index: &IndexName, _mapping: &Mapping, _settings: &Settings) -> Result<Ensured> {
         Ok(Ensured::Unchanged)
     }

@@ -1,6 +1,6 @@
 //! Running until everything is in step, for `sync --once`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use crate::signal::SignalledLog;
 use crate::status::{Problem, SourceState, SourceStatus, halt_memo};
+use crate::tenure::DELETE_UNCONFIRMED;
 
 /// How many documents in trouble are named.
 const NAMED: usize = 100;
@@ -24,6 +25,10 @@ pub struct CaughtUp {
     /// Documents that are retries or dead letters: the first hundred of each set.
     #[serde(skip)]
     pub troubles: Vec<(SetName, Trouble)>,
+    /// Of the retries of each set those that are deletes which were done: they are repeated once an older write can arrive
+    /// no more, by the next run if need be.
+    #[serde(skip)]
+    pub repeats: BTreeMap<SetName, u64>,
     /// Sources that are halted.
     pub halted_sources: Vec<Problem>,
     /// Collections that are halted in a set.
@@ -34,7 +39,10 @@ impl CaughtUp {
     /// Whether every row is indexed in every set that is not retiring.
     pub fn is_complete(&self) -> bool {
         let is_in_step = |status: &SetStatus| match &status.state {
-            SetState::Following => status.counts.retries == 0 && status.counts.dead_letters == 0,
+            SetState::Following => {
+                let repeats = self.repeats.get(&status.set).copied().unwrap_or(0);
+                status.counts.retries <= repeats && status.counts.dead_letters == 0
+            }
             SetState::Paused | SetState::Halted(_) => false,
             SetState::Retiring => true,
         };
@@ -170,7 +178,11 @@ async fn answer(
     halted_collections: Vec<(SetName, CollectionName, Problem)>,
 ) -> Result<CaughtUp, Error> {
     let mut troubles = Vec::new();
+    let mut repeats = BTreeMap::new();
     for status in &sets {
+        if status.counts.retries > 0 {
+            repeats.insert(status.set.clone(), repeats_of(log, &status.set).await?);
+        }
         let of_set = log.troubles(&status.set, None, NAMED).await?;
         troubles.extend(of_set.into_iter().map(|trouble| (status.set.clone(), trouble)));
     }
@@ -184,7 +196,21 @@ async fn answer(
     Ok(CaughtUp {
         sets,
         troubles,
+        repeats,
         halted_sources: sources.iter().filter_map(halted).collect(),
         halted_collections,
     })
+}
+
+/// How many of a set's retries are deletes that were done.
+async fn repeats_of(log: &SignalledLog, set: &SetName) -> Result<u64> {
+    let mut count = 0;
+    let mut after = None;
+    loop {
+        let some = log.troubles(set, after.as_ref(), NAMED).await?;
+        let Some(last) = some.last() else { return Ok(count) };
+        after = Some(last.key.clone());
+        let is_repeat = |trouble: &&Trouble| trouble.code == DELETE_UNCONFIRMED && trouble.next_ms.is_some();
+        count += some.iter().filter(is_repeat).count() as u64;
+    }
 }

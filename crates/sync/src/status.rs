@@ -128,6 +128,11 @@ pub fn definition_memo(set: &SetName, collection: &CollectionName) -> String {
     format!("definition/{set}/{collection}")
 }
 
+/// The name of the memo that says in which store the documents of a set are.
+pub(crate) fn place_memo(set: &SetName) -> String {
+    format!("place/{set}")
+}
+
 /// The name of the memo by which a person lets the indexes of a collection in a set be made again: emptied, and filled by a
 /// scan. Its first line is the fingerprint of the definition that it is meant for, the rest what [`definition_memo`] holds
 /// once that has begun and this is gone.

@@ -52,6 +52,8 @@ const HELD: usize = 100_000;
 const DUE: usize = 500;
 /// An engine that has not answered for so long is said to be silent; it is waited for all the same.
 const SILENT: Duration = Duration::from_secs(3);
+/// The code of a delete that was done, and is repeated once an older write can arrive no more.
+pub(crate) const DELETE_UNCONFIRMED: &str = "delete_unconfirmed";
 
 enum Event {
     Built(Result<BuiltBatch, Box<FailedBatch>>),
@@ -623,7 +625,7 @@ impl<'a> Tenure<'a> {
         Landing::Trouble(instep_core::Trouble {
             key: key.clone(),
             seq: instep_core::Seq(0),
-            code: "delete_unconfirmed".to_owned(),
+            code: DELETE_UNCONFIRMED.to_owned(),
             reason: "an older write may still arrive: the delete is repeated after its deadline".to_owned(),
             attempts: 0,
             next_ms: Some(self.on.clock.now_ms() + deadline),

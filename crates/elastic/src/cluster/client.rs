@@ -30,8 +30,8 @@ use super::{ClusterOptions, Credentials};
 
 /// How long a host may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(5);
-/// The longest answer that is read.
-const LONGEST: usize = 512 << 20;
+/// The longest answer that is read: several of the largest documents there may be.
+const LONGEST: usize = 128 << 20;
 /// Shorter bodies are sent as they are; longer ones are compressed, unless the host is on this machine.
 const COMPRESSED_FROM: usize = 2 << 10;
 /// The longest that a request waits because every host asked for a rest.
@@ -214,7 +214,7 @@ impl Client {
                 "what answers is another cluster than the one before",
             )
             .with_remedy(
-                "check the cluster's url; if it was made anew, restart instep and index into it again",
+                "check the cluster's url; if it was made anew, restart instep: it is filled by a scan",
             )),
             Some(_) | None => {
                 *known = Some(Arc::clone(&product));
@@ -235,7 +235,12 @@ impl Client {
             .with_remedy("look at the cluster's load and at the network")),
         };
         match &answered {
+            // Something in front of a host speaks for it.
+            Ok(answer) if matches!(answer.status, 502 | 504) => {
+                self.hosts.failed(chosen.place, Instant::now())
+            }
             Ok(_) => self.hosts.answered(chosen.place),
+            Err(error) if error.code() == fault::too_long().code() => self.hosts.answered(chosen.place),
             Err(_) => self.hosts.failed(chosen.place, Instant::now()),
         }
         answered
@@ -304,7 +309,7 @@ async fn whole(mut response: Response) -> Result<Bytes> {
     let mut body = BytesMut::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| of_the_road(&error))? {
         if body.len() + chunk.len() > LONGEST {
-            return Err(fault::unreadable("is longer than is sensible"));
+            return Err(fault::too_long());
         }
         body.extend_from_slice(&chunk);
     }

@@ -18,7 +18,7 @@ use super::fields::PATH_END;
 
 /// Lucene's limit of a term, in bytes.
 const MAX_TERM: usize = 32_766;
-/// How deep a flattened value may nest.
+/// How deep a value may nest that is looked at.
 const DEEPEST: usize = 100;
 
 /// The fields to look at.
@@ -79,16 +79,19 @@ impl Plan {
     pub(crate) fn look(&self, source: &str) -> Result<Extra> {
         let mut extra = Extra::default();
         if !self.0.is_empty() {
-            self.object(source, &mut extra)?;
+            self.object(source, &mut extra, 0)?;
         }
         Ok(extra)
     }
 
-    fn object(&self, raw: &str, extra: &mut Extra) -> Result<()> {
+    fn object(&self, raw: &str, extra: &mut Extra, depth: usize) -> Result<()> {
+        if depth > DEEPEST {
+            return Err(too_deep("an object"));
+        }
         match raw.as_bytes().first() {
             Some(b'[') => {
                 for value in array(raw)? {
-                    self.object(value.get(), extra)?;
+                    self.object(value.get(), extra, depth + 1)?;
                 }
                 Ok(())
             }
@@ -97,8 +100,8 @@ impl Plan {
                 for (name, value) in &members.0 {
                     match self.0.get(name.as_ref()) {
                         None => {}
-                        Some(Step::Object(below)) => below.object(value.get(), extra)?,
-                        Some(Step::Decimal { path, scale }) => decimal(value.get(), path, *scale)?,
+                        Some(Step::Object(below)) => below.object(value.get(), extra, depth + 1)?,
+                        Some(Step::Decimal { path, scale }) => decimal(value.get(), path, *scale, 0)?,
                         Some(Step::Flattened { path }) => {
                             let into = extra.flattened.entry(path.clone()).or_default();
                             flattened(value.get(), path, &mut String::new(), into, 0)?;
@@ -113,6 +116,10 @@ impl Plan {
     }
 }
 
+fn too_deep(what: &str) -> Error {
+    Error::poison("too_deep", format!("{what} nests deeper than {DEEPEST} levels"))
+}
+
 fn no_json() -> Error {
     Error::poison("bad_source", "the document's source is not JSON")
 }
@@ -121,13 +128,16 @@ fn array(raw: &str) -> Result<Vec<&RawValue>> {
     serde_json::from_str(raw).map_err(|_| no_json())
 }
 
-fn decimal(raw: &str, path: &str, scale: u8) -> Result<()> {
+fn decimal(raw: &str, path: &str, scale: u8, depth: usize) -> Result<()> {
+    if depth > DEEPEST {
+        return Err(too_deep(&format!("a value of field `{path}`")));
+    }
     let spelled = match raw.as_bytes().first() {
         Some(b'n') => return Ok(()),
         Some(b'[') => {
             return array(raw)?
                 .into_iter()
-                .try_for_each(|value| decimal(value.get(), path, scale));
+                .try_for_each(|value| decimal(value.get(), path, scale, depth + 1));
         }
         Some(b'"') => raw.trim_matches('"'),
         Some(_) | None => raw,
@@ -153,10 +163,7 @@ fn flattened(
     depth: usize,
 ) -> Result<()> {
     if depth > DEEPEST {
-        return Err(Error::poison(
-            "too_deep",
-            format!("a value of field `{field}` nests deeper than {DEEPEST} levels"),
-        ));
+        return Err(too_deep(&format!("a value of field `{field}`")));
     }
     let value = match raw.as_bytes().first() {
         Some(b'n') => return Ok(()),

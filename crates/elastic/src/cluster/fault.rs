@@ -149,6 +149,15 @@ pub(crate) fn unreadable(what: &str) -> Error {
         .with_remedy("something between instep and the cluster may have answered in its place")
 }
 
+/// An answer that is longer than is read: less is to be asked for.
+pub(crate) fn too_long() -> Error {
+    Error::transient(
+        "engine_answer_too_long",
+        "the cluster's answer is longer than is read at once",
+    )
+    .with_remedy("ask for less at once")
+}
+
 /// The index is not there although it was made.
 pub(crate) fn missing(index: &str) -> Error {
     Error::fatal("index_missing", format!("the index `{index}` is gone"))

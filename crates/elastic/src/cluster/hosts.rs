@@ -133,7 +133,7 @@ impl Hosts {
         self.state().hosts[place].verified = true;
     }
 
-    /// The host did not answer, or with something that is no answer: others first, for a while; and what stands behind
+    /// The host did not answer, or something in front of it did: others first, for a while; and what stands behind
     /// its address may be another cluster by now.
     pub(crate) fn failed(&self, place: usize, now: Instant) {
         let mut state = self.state();

@@ -138,13 +138,22 @@ impl Inner {
 
     async fn documents(&self, wanted: &[(&IndexName, &DocId)]) -> Result<Vec<Option<Stored>>> {
         let mut documents = Vec::with_capacity(wanted.len());
-        for wanted in wanted.chunks(AT_ONCE) {
+        let (mut left, mut at_once) = (wanted, AT_ONCE);
+        while !left.is_empty() {
+            let (wanted, rest) = left.split_at(at_once.min(left.len()));
             let list: Vec<Value> = wanted
                 .iter()
                 .map(|(index, id)| json!({"_index": index.as_str(), "_id": id.as_str()}))
                 .collect();
             let body = json!({"docs": list}).to_string();
-            let answer = self.client.call(Call::post("_mget", body.into_bytes())).await?;
+            let answer = match self.client.call(Call::post("_mget", body.into_bytes())).await {
+                Err(error) if is_too_much(&error) && wanted.len() > 1 => {
+                    at_once = wanted.len() / 2;
+                    continue;
+                }
+                answer => answer?,
+            };
+            left = rest;
             if !answer.is_success() {
                 return Err(fault::of_administration(
                     answer.status,
@@ -176,6 +185,21 @@ impl Inner {
     /// See [`instep_core::Engine::walk`]: by id, each step a search of its own after the last one's id. Ids do not
     /// change, so a document that stays is seen whatever happens around it.
     pub(crate) async fn walk(&self, index: &IndexName, after: Option<&Cursor>, n: usize) -> Result<Walked> {
+        check_name(index)?;
+        if after.is_none() {
+            // What was written before is to be seen.
+            self.refresh(index).await?;
+        }
+        let mut size = n.clamp(1, STEP);
+        loop {
+            match self.step(index, after, size).await {
+                Err(error) if is_too_much(&error) && size > 1 => size /= 2,
+                walked => return walked,
+            }
+        }
+    }
+
+    async fn step(&self, index: &IndexName, after: Option<&Cursor>, size: usize) -> Result<Walked> {
         #[derive(Deserialize)]
         struct Answered<'a> {
             timed_out: bool,
@@ -189,12 +213,6 @@ impl Inner {
             #[serde(borrow)]
             hits: Vec<Found<'a>>,
         }
-        check_name(index)?;
-        if after.is_none() {
-            // What was written before is to be seen.
-            self.refresh(index).await?;
-        }
-        let size = n.clamp(1, STEP);
         let mut body = json!({
             "size": size, "sort": [{ID: "asc"}], "version": true, "track_total_hits": false,
         });
@@ -263,6 +281,14 @@ impl Inner {
             Err(_) => Err(fault::unreadable("tells of no shards")),
         }
     }
+}
+
+/// Whether so many documents may be too many at once: they are large, for us or for the cluster. Fewer are asked for then.
+fn is_too_much(error: &Error) -> bool {
+    matches!(
+        error.code(),
+        "engine_answer_too_long" | "engine_busy" | "engine_timeout"
+    )
 }
 
 /// How many parts of an index took part.

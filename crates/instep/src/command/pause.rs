@@ -73,8 +73,14 @@ pub(crate) async fn resume(path: &Path, name: &str, output: &Output) -> Result<E
 /// A set that halted follows again: what it named is taken as mended, and looked at anew.
 async fn resume_set(config: &Config, log: &impl ChangeLog, name: &str, output: &Output) -> Result<ExitCode> {
     let sets = log.status().await?;
-    let Some(found) = sets.iter().find(|status| status.set.as_str() == name) else {
-        let names: Vec<String> = sets.iter().map(|status| format!("set:{}", status.set)).collect();
+    let is_configured = config.sets.iter().any(|set| set.name.as_str() == name);
+    let found = sets.iter().find(|status| status.set.as_str() == name);
+    let Some(found) = found.filter(|_| is_configured) else {
+        let names: Vec<String> = config
+            .sets
+            .iter()
+            .map(|set| format!("set:{}", set.name))
+            .collect();
         return Err(unknown(
             "unknown_name",
             &format!("there is no index set `{name}`"),

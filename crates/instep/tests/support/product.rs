@@ -14,6 +14,7 @@ use super::http::{self, Answer};
 pub struct Product {
     pub folder: PathBuf,
     environment: Vec<(String, String)>,
+    without: Vec<String>,
 }
 
 impl Product {
@@ -28,7 +29,14 @@ impl Product {
         Product {
             folder: folder.to_owned(),
             environment: Vec::new(),
+            without: Vec::new(),
         }
+    }
+
+    /// Runs commands without this variable, whoever set it.
+    pub fn without(mut self, name: &str) -> Self {
+        self.without.push(name.to_owned());
+        self
     }
 
     /// Runs commands with this variable.
@@ -44,6 +52,9 @@ impl Product {
             .args(arguments)
             .current_dir(&self.folder)
             .stdin(Stdio::null());
+        for name in &self.without {
+            command.env_remove(name);
+        }
         command
             .env_remove("INSTEP_CONFIG")
             .envs(self.environment.iter().map(|(name, value)| (name, value)));

@@ -159,6 +159,10 @@ impl Engine for Scripted {
         &self.capabilities
     }
 
+    async fn place(&self) -> Result<String> {
+        Ok("scripted".to_owned())
+    }
+
     async fn ensure(&self, index: &IndexName, _: &Mapping, _: &Settings) -> Result<Ensured> {
         let mut indexes = self.indexes.lock().unwrap();
         if !indexes.contains_key(index) {
