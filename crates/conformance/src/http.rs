@@ -53,6 +53,7 @@ impl Fault {
 /// A port of this machine behind which is another server, until a fault says otherwise.
 #[derive(Debug)]
 pub struct Faults {
+    address: Ipv4Addr,
     port: u16,
     shared: Arc<Shared>,
     acceptor: Option<JoinHandle<()>>,
@@ -116,7 +117,20 @@ impl Shared {
 impl Faults {
     /// A server before the one at this address, `http://127.0.0.1:9200`, on a port of its own.
     pub fn before(url: &str) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
+        Faults::at(Ipv4Addr::LOCALHOST, url)
+    }
+
+    /// The same on another address of this machine's loopback, as if it were far away. Where there is one alone: there.
+    pub fn far_before(url: &str) -> Self {
+        let far = Ipv4Addr::new(127, 0, 0, 2);
+        match TcpListener::bind((far, 0)) {
+            Ok(_) => Faults::at(far, url),
+            Err(_) => Faults::before(url),
+        }
+    }
+
+    fn at(address: Ipv4Addr, url: &str) -> Self {
+        let listener = TcpListener::bind((address, 0)).expect("a port is free");
         let port = listener.local_addr().expect("it is bound").port();
         listener.set_nonblocking(true).expect("a listener can be polled");
         let target = url.strip_prefix("http://").expect("an address of HTTP");
@@ -133,6 +147,7 @@ impl Faults {
             move || accept(&listener, &shared)
         });
         Faults {
+            address,
             port,
             shared,
             acceptor: Some(acceptor),
@@ -141,7 +156,7 @@ impl Faults {
 
     /// Its address, to be used in place of the server's.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://{}:{}", self.address, self.port)
     }
 
     /// Disturbs every request whose method and path contain this text.

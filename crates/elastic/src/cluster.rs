@@ -56,9 +56,11 @@ pub struct ClusterOptions {
     pub bulk_bytes: usize,
     /// Documents of one bulk request.
     pub bulk_documents: usize,
+    /// Bytes of the longest answer that is read; where several documents are more, fewer are asked for at once.
+    pub answer_bytes: usize,
 }
 
-/// No credentials, 20 seconds, 8 MB and 2,000 documents.
+/// No credentials, 20 seconds, 8 MB and 2,000 documents; answers of up to 128 MB.
 impl Default for ClusterOptions {
     fn default() -> Self {
         ClusterOptions {
@@ -68,6 +70,7 @@ impl Default for ClusterOptions {
             timeout: Duration::from_secs(20),
             bulk_bytes: 8 << 20,
             bulk_documents: 2_000,
+            answer_bytes: 128 << 20,
         }
     }
 }

@@ -222,6 +222,34 @@ async fn another_cluster_or_none_is_named() {
         },
     );
     assert_eq!(one.indexes().await.map_err(code), Err("cluster_replaced"));
+    // Nothing fails on the road: its connections idled, and are made anew.
+    faults.heal();
+    let idle = cluster(&faults.url());
+    assert!(idle.product().await.is_ok());
+    faults.disturb(
+        "GET / ",
+        Fault::Answer {
+            status: 200,
+            headers: vec![],
+            body: other.to_owned(),
+        },
+    );
+    let index = IndexName::from(format!("faults-idle-{}", std::process::id()));
+    let id = DocId::parse("1").unwrap();
+    let written = idle
+        .apply(vec![(index.clone(), Write::Delete(id, Ticket(1)))])
+        .await;
+    assert_eq!(
+        written.map(drop).map_err(code),
+        Err("index_missing"),
+        "nothing is known of it"
+    );
+    let mapping = Mapping {
+        fields: [("n".to_owned(), FieldType::Long)].into(),
+        language: "en".into(),
+    };
+    let made = idle.ensure(&index, &mapping, &Settings::new()).await;
+    assert_eq!(made.map(drop).map_err(code), Err("cluster_replaced"));
     // Port 9 discards; nothing listens there.
     assert_eq!(
         cluster("http://127.0.0.1:9").product().await.map_err(code),
@@ -269,4 +297,52 @@ async fn credentials_are_sent_and_not_told() {
             "{told}"
         );
     }
+}
+
+/// What is sent to a cluster that is not on this machine is compressed, and so are answers that nobody waits for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bodies_are_compressed_on_the_way_to_far_clusters() {
+    let Some(url) = Node::any() else { return };
+    let faults = Faults::far_before(&url);
+    if faults.url().contains("127.0.0.1") {
+        eprintln!("SKIPPED compression: this machine's loopback has one address alone");
+        return;
+    }
+    let options = ClusterOptions {
+        urls: vec![faults.url()],
+        ..ClusterOptions::default()
+    };
+    let cluster = Cluster::new(options).unwrap();
+    let index = IndexName::from(format!("faults-far-{}", std::process::id()));
+    let mapping = Mapping {
+        fields: [("t".to_owned(), FieldType::Keyword)].into(),
+        language: "en".into(),
+    };
+    cluster.drop_index(&index).await.unwrap();
+    cluster.ensure(&index, &mapping, &Settings::new()).await.unwrap();
+    let writes = (0..500).map(|at| {
+        let document = Document {
+            id: DocId::parse(&format!("{at}")).unwrap(),
+            language: "en".into(),
+            readers: Readers::Public,
+            source: format!(r#"{{"t":"a value that is there many times {at}"}}"#).into(),
+        };
+        (index.clone(), Write::Put(document, Ticket(1)))
+    });
+    let outcomes = cluster.apply(writes.collect()).await.unwrap();
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Applied::Done)));
+    let head = faults.last_head().to_ascii_lowercase();
+    assert!(head.contains("content-encoding: gzip"), "{head}");
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "))
+        .map(|length| length.trim().parse::<usize>().unwrap());
+    assert!(length.is_some_and(|length| length < 20_000), "{head}");
+    assert_eq!(
+        cluster.walk(&index, None, 1_000).await.unwrap().documents.len(),
+        500
+    );
+    let head = faults.last_head().to_ascii_lowercase();
+    assert!(head.contains("accept-encoding: gzip"), "{head}");
+    cluster.drop_index(&index).await.unwrap();
 }

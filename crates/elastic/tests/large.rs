@@ -11,6 +11,7 @@ async fn large_documents_are_walked_and_read_fewer_at_once() {
     let Some(url) = Node::any() else { return };
     let options = ClusterOptions {
         urls: vec![url],
+        answer_bytes: 1 << 20,
         ..ClusterOptions::default()
     };
     let cluster = Cluster::new(options).unwrap();
@@ -23,7 +24,7 @@ async fn large_documents_are_walked_and_read_fewer_at_once() {
     let replicas: Settings = [("number_of_replicas".to_owned(), 0.into())].into();
     cluster.ensure(&index, &mapping, &replicas).await.unwrap();
     // Numbers of one digit: few terms, and much to carry.
-    let source = format!(r#"{{"extra":[{}1]}}"#, "1,".repeat(3_000_000));
+    let source = format!(r#"{{"extra":[{}1]}}"#, "1,".repeat(150_000));
     let ids: Vec<DocId> = (0..24)
         .map(|at| DocId::parse(&format!("{at:02}")).unwrap())
         .collect();

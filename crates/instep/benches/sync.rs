@@ -81,6 +81,10 @@ fn main() {
     let runs = arguments.value("--runs").map_or(runs_of_its_own, |runs| {
         runs.parse().expect("--runs takes a number")
     });
+    let source = match engine {
+        Engine::Cluster => source.or(Some("postgres".to_owned())),
+        _ => source,
+    };
     let together = arguments.flag("--together");
     arguments.end("--source sqlite|postgres, --engine opensearch, --together, --runs N, --json");
     let Some(data) = tate::folder("bench sync") else {

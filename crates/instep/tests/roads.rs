@@ -131,7 +131,8 @@ fn encrypted_and_behind_a_login() {
 fn signed_for_aws() {
     let Some(url) = Node::any() else { return };
     let (_, _clean) = clusters::configuration(SHOP, &url, "signed");
-    let door = Faults::before(&url);
+    // Far away, so that bodies are compressed: what is signed is what is sent.
+    let door = Faults::far_before(&url);
     let folder = tempfile::tempdir().unwrap();
     let database = shop::write(folder.path());
     let at_door = configuration("signed", &door.url(), "aws_region = \"eu-west-1\"");

@@ -179,6 +179,22 @@ async fn fencing(subject: Subject<'_>, failures: &mut Failures) {
     failures.check("equal tickets", again, vec!["done".to_owned(), "done".to_owned()]);
     let found = read(subject, &index, "r").await.map(|stored| stored.source);
     failures.check("equal tickets: the last", found, Some(r#"{"n":2}"#.into()));
+    // Of a write and a deletion, too, whichever comes last, with a refresh between.
+    for deleted_last in [true, false] {
+        let name = format!("equal-{deleted_last}");
+        let (put, delete) = (put(&name, r#"{"n":1}"#, 7), Write::Delete(id(&name), Ticket(7)));
+        let both = if deleted_last {
+            [put, delete]
+        } else {
+            [delete, put]
+        };
+        for write in both {
+            done(subject.engine, &index, vec![write]).await;
+            subject.engine.refresh(&index).await.expect("refresh");
+        }
+        let is_there = read(subject, &index, &name).await.is_some();
+        failures.check(&name, is_there, !deleted_last);
+    }
     subject.engine.drop_index(&index).await.expect("drop");
 }
 
@@ -234,7 +250,31 @@ async fn batches(subject: Subject<'_>, failures: &mut Failures) {
         sources(contents(subject, &two, 10).await),
         expected,
     );
-    for index in [one, two] {
+    // Good ones among what is too large, too deep and of a wrong type.
+    let mixed = fresh(subject, "batch-mixed").await;
+    let deep = format!(r#"{{"extra":{}1{}}}"#, "{\"a\":".repeat(120), "}".repeat(120));
+    let writes = vec![
+        put("m1", r#"{"n":1}"#, 4),
+        put("large", &format!(r#"{{"tag":"{}"}}"#, "x".repeat(40_000)), 4),
+        put("m2", r#"{"n":2}"#, 4),
+        put("deep", &deep, 4),
+        put("type", r#"{"at":"soon"}"#, 4),
+        put("member", r#"{"nobody":1}"#, 4),
+        put("m3", r#"{"n":3}"#, 4),
+    ];
+    let writes = writes.into_iter().map(|write| (mixed.clone(), write)).collect();
+    let outcomes = subject.engine.apply(writes).await.expect("apply");
+    failures.check(
+        "good ones among all kinds of bad ones",
+        outcomes.iter().map(short).collect::<String>(),
+        "dfdfffd".to_owned(),
+    );
+    failures.check(
+        "good ones alone are there",
+        contents(subject, &mixed, 10).await.len(),
+        3,
+    );
+    for index in [one, two, mixed] {
         subject.engine.drop_index(&index).await.expect("drop");
     }
 }

@@ -257,6 +257,7 @@ impl Inner {
     /// Why nothing can be written to an index any more.
     async fn gone(&self, index: &IndexName) -> Error {
         self.forget(index);
+        self.client.doubt();
         match self.known_of(index).await {
             // It is there, and ours: only its alias is not.
             Ok(_) => match self.name(index).await {

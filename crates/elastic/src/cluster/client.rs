@@ -30,8 +30,6 @@ use super::{ClusterOptions, Credentials};
 
 /// How long a host may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(5);
-/// The longest answer that is read: several of the largest documents there may be.
-const LONGEST: usize = 128 << 20;
 /// Shorter bodies are sent as they are; longer ones are compressed, unless the host is on this machine.
 const COMPRESSED_FROM: usize = 2 << 10;
 /// The longest that a request waits because every host asked for a rest.
@@ -109,6 +107,7 @@ pub(crate) struct Client {
     #[cfg(feature = "aws")]
     signer: Option<super::aws::Signer>,
     timeout: Duration,
+    longest: usize,
     product: Mutex<Option<Arc<Product>>>,
 }
 
@@ -135,6 +134,7 @@ impl Client {
                 Credentials::None | Credentials::Basic { .. } | Credentials::ApiKey(_) => None,
             },
             timeout: options.timeout,
+            longest: options.answer_bytes,
             product: Mutex::default(),
         })
     }
@@ -149,8 +149,13 @@ impl Client {
         if let Some(known) = self.known() {
             return Ok(known);
         }
-        let chosen = self.choose().await?;
+        let chosen = self.choose(true).await?;
         self.verify(&chosen).await
+    }
+
+    /// The next request asks first which cluster answers.
+    pub(crate) fn doubt(&self) {
+        self.hosts.doubt();
     }
 
     fn known(&self) -> Option<Arc<Product>> {
@@ -165,7 +170,7 @@ impl Client {
     pub(crate) async fn call(&self, call: Call) -> Result<Answer> {
         let mut last = None;
         for _ in 0..self.hosts.count() {
-            let chosen = self.choose().await?;
+            let chosen = self.choose(!call.hurried).await?;
             let answered = match self.verified(&chosen).await {
                 Ok(()) => self.send(&chosen, &call).await,
                 Err(error) => Err(error),
@@ -178,12 +183,14 @@ impl Client {
         Err(last.unwrap_or_else(fault::busy))
     }
 
-    async fn choose(&self) -> Result<Chosen> {
-        match self.hosts.next(Instant::now()) {
+    async fn choose(&self, patient: bool) -> Result<Chosen> {
+        match self.hosts.next(Instant::now(), patient) {
             Ok(chosen) => Ok(chosen),
             Err(wait) if wait <= REST => {
                 tokio::time::sleep(wait).await;
-                self.hosts.next(Instant::now()).map_err(|_| fault::busy())
+                self.hosts
+                    .next(Instant::now(), patient)
+                    .map_err(|_| fault::busy())
             }
             Err(_) => Err(fault::busy()),
         }
@@ -283,7 +290,7 @@ impl Client {
         {
             self.hosts.rest(chosen.place, Instant::now(), wait);
         }
-        let body = whole(response).await?;
+        let body = whole(response, self.longest).await?;
         Ok(Answer { status, body })
     }
 }
@@ -305,10 +312,10 @@ fn rest(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// The whole body: one that ends early is an error, one that does not end is refused.
-async fn whole(mut response: Response) -> Result<Bytes> {
+async fn whole(mut response: Response, longest: usize) -> Result<Bytes> {
     let mut body = BytesMut::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| of_the_road(&error))? {
-        if body.len() + chunk.len() > LONGEST {
+        if body.len() + chunk.len() > longest {
             return Err(fault::too_long());
         }
         body.extend_from_slice(&chunk);

@@ -90,14 +90,14 @@ impl Hosts {
     }
 
     /// The next host: the first in turn that is not set aside, else the one that comes back first. `Err` with how long
-    /// to wait where every host asked for a rest.
-    pub(crate) fn next(&self, now: Instant) -> Result<Chosen, Duration> {
+    /// to wait where every host asked for a rest, which only the `patient` keep.
+    pub(crate) fn next(&self, now: Instant, patient: bool) -> Result<Chosen, Duration> {
         let mut state = self.state();
         let count = state.hosts.len();
         let start = state.turn;
         state.turn = (start + 1) % count;
         let places = (0..count).map(|step| (start + step) % count);
-        let awake = |place: &usize| state.hosts[*place].rest.is_none_or(|until| until <= now);
+        let awake = |place: &usize| !patient || state.hosts[*place].rest.is_none_or(|until| until <= now);
         let place = places
             .clone()
             .filter(awake)
@@ -144,6 +144,14 @@ impl Hosts {
         host.failures = host.failures.saturating_add(1);
         host.aside = Some(now + wait);
         host.verified = false;
+    }
+
+    /// What stands behind the addresses may be another cluster by now: a connection that idled is made anew without a word.
+    pub(crate) fn doubt(&self) {
+        self.state()
+            .hosts
+            .iter_mut()
+            .for_each(|host| host.verified = false);
     }
 
     /// The host asked for a rest.
@@ -204,7 +212,7 @@ mod tests {
             ("../a?b", "http://a:1/a?b", "http://b:2/a?b"),
         ] {
             for address in [first, second] {
-                let chosen = hosts.next(Instant::now()).unwrap();
+                let chosen = hosts.next(Instant::now(), true).unwrap();
                 assert_eq!(chosen.address(path).as_str(), address);
             }
         }
@@ -213,7 +221,8 @@ mod tests {
     #[test]
     fn they_take_turns_and_the_dead_wait() {
         let (hosts, now) = (hosts(), Instant::now());
-        let turns = |count| -> Vec<usize> { (0..count).map(|_| hosts.next(now).unwrap().place).collect() };
+        let turns =
+            |count| -> Vec<usize> { (0..count).map(|_| hosts.next(now, true).unwrap().place).collect() };
         assert_eq!(turns(4), [0, 1, 0, 1]);
         hosts.failed(0, now);
         assert_eq!(turns(3), [1, 1, 1]);
@@ -224,6 +233,7 @@ mod tests {
         hosts.rest(0, now, Duration::from_secs(5));
         assert_eq!(turns(2), [1, 1]);
         hosts.rest(1, now, Duration::from_secs(500));
-        assert_eq!(hosts.next(now).unwrap_err(), Duration::from_secs(5));
+        assert_eq!(hosts.next(now, true).unwrap_err(), Duration::from_secs(5));
+        assert!(hosts.next(now, false).is_ok(), "somebody waits for a search");
     }
 }

@@ -78,6 +78,8 @@ impl Inner {
         if let Some(described) = self.describe(index).await? {
             return self.fit(index, mapping, &wanted, described).await;
         }
+        // It is not there: is it the same cluster?
+        self.client.doubt();
         let mut all = Map::new();
         if let Some(most) = most_fields(mapping.fields.len()) {
             all.insert("index.mapping.total_fields.limit".to_owned(), json!(most));

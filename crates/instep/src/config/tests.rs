@@ -207,7 +207,7 @@ fn keys_that_do_not_exist_are_named_with_those_that_do() {
         ),
         (
             "[cluster.b]\nuri = \"x\"",
-            "8:1: unknown key `uri`\n    there are: api_key, ca, engine, password, password_file, settings, url, urls, user, writer_memory_mb",
+            "8:1: unknown key `uri`\n    there are: api_key, aws_region, ca, engine, password, password_file, settings, url, urls, user, writer_memory_mb",
         ),
         (
             "[set.b]\nname = \"x\"",
