@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use instep_core::Error;
@@ -16,13 +16,22 @@ use crate::media;
 /// Official clients of Elasticsearch refuse answers without it.
 const PRODUCT: HeaderName = HeaderName::from_static("x-elastic-product");
 
-/// Puts the headers of every answer, and names its JSON as the client does.
-pub(crate) async fn finish(request: Request, next: Next) -> Response {
+/// Lets a request in, for as long as it may take, and puts the headers of every answer; names its JSON as the client does.
+pub(crate) async fn pass(State(limit): State<Duration>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let json = media::answer(request.headers()).unwrap_or_default();
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
-    let mut response = next.run(request).await;
+    let mut response = match encoding_is_known(request.headers()) {
+        true => within(limit, next.run(request)).await,
+        false => {
+            let error = Error::invalid(
+                "illegal_argument_exception",
+                "the Content-Encoding header is not supported; supported: gzip",
+            );
+            Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, error).into_response()
+        }
+    };
     let headers = response.headers_mut();
     headers.insert(PRODUCT, HeaderValue::from_static("Elasticsearch"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -45,8 +54,8 @@ pub(crate) async fn finish(request: Request, next: Next) -> Response {
 }
 
 /// Gives a request up when its time is over.
-pub(crate) async fn limit_time(State(limit): State<Duration>, request: Request, next: Next) -> Response {
-    match tokio::time::timeout(limit, next.run(request)).await {
+async fn within(limit: Duration, answer: impl Future<Output = Response>) -> Response {
+    match tokio::time::timeout(limit, answer).await {
         Ok(response) => response,
         Err(_) => {
             let message = format!("the request took longer than {} ms", limit.as_millis());
@@ -55,21 +64,12 @@ pub(crate) async fn limit_time(State(limit): State<Duration>, request: Request, 
     }
 }
 
-/// Refuses bodies in encodings other than gzip.
-pub(crate) async fn check_encoding(request: Request, next: Next) -> Response {
-    let known = request
-        .headers()
-        .get_all(CONTENT_ENCODING)
-        .iter()
-        .all(|encoding| matches!(encoding.as_bytes(), b"gzip" | b"identity" | b""));
-    if known && request.headers().get_all(CONTENT_ENCODING).iter().count() <= 1 {
-        return next.run(request).await;
-    }
-    let error = Error::invalid(
-        "illegal_argument_exception",
-        "the Content-Encoding header is not supported; supported: gzip",
-    );
-    Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, error).into_response()
+/// Bodies come as they are, or as gzip.
+fn encoding_is_known(headers: &HeaderMap) -> bool {
+    let mut encodings = headers.get_all(CONTENT_ENCODING).iter();
+    let first = encodings.next();
+    first.is_none_or(|encoding| matches!(encoding.as_bytes(), b"gzip" | b"identity" | b""))
+        && encodings.next().is_none()
 }
 
 /// The answer of a request that panicked: nothing of the panic's message, which may hold anything.

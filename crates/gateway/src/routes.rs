@@ -6,7 +6,7 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, Method, StatusCode, Uri};
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use instep_core::{Error, Result};
@@ -52,14 +52,14 @@ pub fn router(parts: Parts) -> Router {
         .fallback(unknown)
         .method_not_allowed_fallback(not_allowed)
         .with_state(Shared(Arc::new(Gateway { parts, permits })))
-        // From the innermost out.
-        .layer(DefaultBodyLimit::max(limits.body_bytes))
-        .layer(RequestDecompressionLayer::new())
-        .layer(from_fn(layers::check_encoding))
-        .layer(from_fn_with_state(limits.timeout, layers::limit_time))
-        .layer(CatchPanicLayer::custom(layers::panicked))
-        .layer(CompressionLayer::new())
-        .layer(from_fn(layers::finish))
+        // One layer of several, from the outermost in: each by itself would be made anew for every request.
+        .layer((
+            CompressionLayer::new(),
+            from_fn_with_state(limits.timeout, layers::pass),
+            CatchPanicLayer::custom(layers::panicked),
+            RequestDecompressionLayer::new(),
+            DefaultBodyLimit::max(limits.body_bytes),
+        ))
 }
 
 fn handler(path: &str) -> MethodRouter<Shared> {

@@ -1,5 +1,6 @@
 //! The same searches on the embedded engine, on OpenSearch directly, and on OpenSearch through the gateway, in turns:
 //! latency, requests per second, CPU. Access control is on: the gateway by its key, OpenSearch by a filter in the request.
+//! Beside them OpenSearch with a process between that reads nothing and passes every byte on: what any hop costs here.
 //!
 //! `cargo xtask bench search [--requests N] [--together] [--json]`
 //!
@@ -7,6 +8,7 @@
 
 #![allow(clippy::print_stdout, reason = "the figures are what it is for")]
 
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -47,7 +49,7 @@ const CONCURRENCIES: [usize; 2] = [1, 8];
 /// Requests of one turn. Targets take turns, so that what changes on the machine meanwhile concerns all of them.
 const TURN: usize = 100;
 /// Turns of each search before anything is measured.
-const WARM_UP: usize = 60;
+const WARM_UP: usize = 120;
 /// Words that are searched.
 const WORDS: usize = 300;
 
@@ -80,15 +82,17 @@ fn main() {
     let gateway = serve(folder.path(), "gateway", &cluster);
     connection.json("POST", &format!("/{INDEX}/_forcemerge?max_num_segments=1"), "");
     let process = apart::process_of(&node);
+    let direct = |name, url| Target {
+        name,
+        url,
+        path: format!("/{INDEX}/_search"),
+        headers: "content-type: application/json\r\n".to_owned(),
+        process: None,
+        node: Some(process),
+    };
     let targets = [
-        Target {
-            name: "OpenSearch, directly",
-            url: node.clone(),
-            path: format!("/{INDEX}/_search"),
-            headers: "content-type: application/json\r\n".to_owned(),
-            process: None,
-            node: Some(process),
-        },
+        direct("OpenSearch, directly", node.clone()),
+        direct("OpenSearch, bytes passed on", passing_on(&node)),
         Target::ours("OpenSearch, through the gateway", &gateway, Some(process)),
         Target::ours("embedded, through the gateway", &embedded, None),
     ];
@@ -185,6 +189,31 @@ fn serve(folder: &Path, name: &str, cluster: &str) -> Server {
     product.serve()
 }
 
+/// The address of a hop that passes bytes on and reads none of them.
+fn passing_on(node: &str) -> String {
+    let node = node.trim_start_matches("http://").to_owned();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let address = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let client = client.expect("a connection");
+            let server = TcpStream::connect(&node).expect("the node listens");
+            for socket in [&client, &server] {
+                socket.set_nodelay(true).expect("a socket");
+            }
+            for (mut from, mut to) in [(client.try_clone(), server.try_clone()), (Ok(server), Ok(client))]
+                .map(|(from, to)| (from.expect("a socket"), to.expect("a socket")))
+            {
+                std::thread::spawn(move || {
+                    let _ = std::io::copy(&mut from, &mut to);
+                    let _ = to.shutdown(std::net::Shutdown::Write);
+                });
+            }
+        }
+    });
+    address.to_string()
+}
+
 /// Who is asked.
 struct Target {
     name: &'static str,
@@ -248,8 +277,8 @@ impl Target {
         if self.is_direct() {
             let query = body["query"].take();
             body["query"] = json!({ "bool": { "must": [query],
-                "filter": [{ "terms": { "_instep.readers": ["*", "=everyone", "@reader"] } }],
-                "must_not": [{ "terms": { "_instep.readers": ["!=everyone", "!@reader"] } }] } });
+                "filter": [{ "terms": { "_instep.readers": ["*", "=everyone", "=reader", "@reader"] } }],
+                "must_not": [{ "terms": { "_instep.readers": ["!=everyone", "!=reader", "!@reader"] } }] } });
         }
         body.to_string()
     }
@@ -300,10 +329,10 @@ impl Search {
     }
 }
 
-/// All find the same: otherwise nothing would be compared.
+/// All find as many, and what one index answers is the same however it is asked: otherwise nothing would be compared.
 fn agree(search: Search, words: &[String], targets: &[Target]) {
     for word in words.iter().step_by(10) {
-        let totals: Vec<Value> = targets
+        let told: Vec<Value> = targets
             .iter()
             .map(|target| {
                 let (status, body) = Connection::open(&target.url).ask(
@@ -314,11 +343,16 @@ fn agree(search: Search, words: &[String], targets: &[Target]) {
                 );
                 let answer: Value = serde_json::from_slice(&body).expect("JSON");
                 assert_eq!(status, 200, "{answer}");
-                json!([answer["hits"]["total"], answer["aggregations"]])
+                let hits = answer["hits"]["hits"].as_array().expect("hits").iter();
+                let ids: Vec<&Value> = hits.map(|hit| &hit["_id"]).collect();
+                json!([answer["hits"]["total"], ids, answer["aggregations"]])
             })
             .collect();
-        for total in &totals {
-            assert_eq!(total[0], totals[0][0], "`{word}`");
+        for (target, one) in targets.iter().zip(&told) {
+            assert_eq!(one[0], told[0][0], "`{word}`, {}", target.name);
+            if target.node.is_some() {
+                assert_eq!(one, &told[0], "`{word}`, {}", target.name);
+            }
         }
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Each hit is held against the caller's view once more: a document that the filter let through by mistake never leaves.
 
+use std::borrow::Cow;
+
 use instep_core::request::{AggregationResult, Hit, TotalHits};
 use instep_core::{
     Authorized, DocId, Error, IndexName, Mapping, Readers, Result, SearchRequest, SearchResponse,
@@ -50,10 +52,10 @@ struct Total {
 
 #[derive(Deserialize)]
 struct Found<'a> {
-    #[serde(rename = "_index")]
-    index: String,
-    #[serde(rename = "_id")]
-    id: String,
+    #[serde(rename = "_index", borrow)]
+    index: Cow<'a, str>,
+    #[serde(rename = "_id", borrow)]
+    id: Cow<'a, str>,
     #[serde(rename = "_score")]
     score: Option<f32>,
     #[serde(rename = "_source", borrow)]

@@ -311,16 +311,36 @@ fn rest(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
 
-/// The whole body: one that ends early is an error, one that does not end is refused.
+/// The whole body: one that ends early is an error, one that does not end is refused. Most come in one piece, which is
+/// not copied.
 async fn whole(mut response: Response, longest: usize) -> Result<Bytes> {
+    let mut first = Bytes::new();
     let mut body = BytesMut::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| of_the_road(&error))? {
-        if body.len() + chunk.len() > longest {
+        if first.len().max(body.len()) + chunk.len() > longest {
             return Err(fault::too_long());
         }
-        body.extend_from_slice(&chunk);
+        match (first.is_empty(), body.is_empty()) {
+            (true, _) => first = chunk,
+            (false, true) => {
+                let told = response
+                    .content_length()
+                    .and_then(|length| usize::try_from(length).ok());
+                body.reserve(
+                    told.unwrap_or_default()
+                        .min(longest)
+                        .max(first.len() + chunk.len()),
+                );
+                body.extend_from_slice(&first);
+                body.extend_from_slice(&chunk);
+            }
+            (false, false) => body.extend_from_slice(&chunk),
+        }
     }
-    Ok(body.freeze())
+    Ok(match body.is_empty() {
+        true => first,
+        false => body.freeze(),
+    })
 }
 
 async fn compressed(body: Bytes) -> Result<Vec<u8>> {

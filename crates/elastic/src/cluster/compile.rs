@@ -11,7 +11,6 @@ use instep_core::{Error, FieldType, Mapping, Resolved, Result, Visibility};
 use serde_json::{Value, json};
 
 use super::fields::{DATES, ID, PATH_END, READERS, paths_of, values_of};
-use crate::write;
 
 /// What a query is compiled for.
 pub(crate) struct Compiler<'a> {
@@ -22,31 +21,26 @@ pub(crate) struct Compiler<'a> {
     pub(crate) lexical: f32,
 }
 
-/// Only documents that the caller may see, with the scores they have.
-pub(crate) fn visible(query: &Value, visibility: &Visibility) -> String {
+/// Only documents that the caller may see, with the scores they have. A query of clauses takes the condition as one more:
+/// how many of its optional ones must match, it says itself.
+pub(crate) fn visible(query: Value, visibility: &Visibility) -> Value {
     let Some((showing, hiding)) = visibility.tokens() else {
-        return query.to_string();
+        return query;
     };
-    let with_one_of = |out: &mut String, tokens: &[String]| {
-        write::array(out, [tokens], |out, tokens| {
-            write::object(out, |o| {
-                o.object("terms", |o| {
-                    o.array(READERS, tokens, |out, token| write::text(out, token))
-                });
-            });
-        });
+    let with_one_of = |tokens: Vec<String>| json!({"terms": {READERS: tokens}});
+    let mut clauses = match query {
+        Value::Object(mut members) if members.contains_key("bool") => members["bool"].take(),
+        query => json!({"must": [query]}),
     };
-    let mut out = String::with_capacity(512);
-    write::object(&mut out, |o| {
-        o.object("bool", |o| {
-            o.array("must", [query], |out, query| out.push_str(&query.to_string()));
-            with_one_of(o.key("filter"), &showing);
-            if !hiding.is_empty() {
-                with_one_of(o.key("must_not"), &hiding);
-            }
-        });
-    });
-    out
+    let mut add = |kind: &str, tokens: Vec<String>| match &mut clauses[kind] {
+        Value::Array(queries) => queries.push(with_one_of(tokens)),
+        none => *none = Value::Array(vec![with_one_of(tokens)]),
+    };
+    add("filter", showing);
+    if !hiding.is_empty() {
+        add("must_not", hiding);
+    }
+    json!({"bool": clauses})
 }
 
 fn nothing() -> Value {
@@ -59,6 +53,13 @@ fn everything(score: f32) -> Value {
 
 fn constant(query: Value, score: f32) -> Value {
     json!({"constant_score": {"filter": query, "boost": score}})
+}
+
+/// Says by what a score is multiplied, unless it stays as it is.
+fn boosted(clause: &mut Value, boost: f32) {
+    if boost != 1.0 {
+        clause["boost"] = json!(boost);
+    }
 }
 
 fn any(queries: Vec<Value>) -> Value {
@@ -129,12 +130,15 @@ impl Compiler<'_> {
         let Some(Named::Text(field)) = self.named(&wanted.field) else {
             return self.term(&wanted.field, &wanted.text, wanted.boost);
         };
-        let mut clause = json!({
-            "query": reading::text(&wanted.text),
-            "operator": match wanted.operator { Operator::Or => "or", Operator::And => "and" },
-            "zero_terms_query": if wanted.zero_terms_all { "all" } else { "none" },
-            "boost": wanted.boost * self.lexical,
-        });
+        let mut clause = json!({"query": reading::text(&wanted.text)});
+        // What every product takes for granted is not said: it is read there for each search.
+        if wanted.operator == Operator::And {
+            clause["operator"] = json!("and");
+        }
+        if wanted.zero_terms_all {
+            clause["zero_terms_query"] = json!("all");
+        }
+        boosted(&mut clause, wanted.boost * self.lexical);
         if let (Some(rule), Operator::Or) = (&wanted.minimum_should_match, wanted.operator) {
             clause["minimum_should_match"] = json!(notation(rule));
         }
@@ -415,10 +419,19 @@ impl Compiler<'_> {
         let each = |queries: &[Query]| -> Result<Vec<Value>> {
             queries.iter().map(|query| self.compile(query)).collect()
         };
-        let mut compiled = json!({
-            "must": each(must)?, "filter": each(filter)?, "should": each(should)?, "must_not": each(must_not)?,
-            "boost": boost,
-        });
+        let mut compiled = json!({});
+        let kinds = [
+            ("must", must),
+            ("filter", filter),
+            ("should", should),
+            ("must_not", must_not),
+        ];
+        for (kind, queries) in kinds {
+            if !queries.is_empty() {
+                compiled[kind] = Value::Array(each(queries)?);
+            }
+        }
+        boosted(&mut compiled, boost);
         let required = !must.is_empty() || !filter.is_empty();
         let asked = minimum_should_match.as_ref().map(|rule| rule.of(should.len()));
         // Without a required clause at least one of the optional ones must match, whatever was asked.
@@ -430,7 +443,9 @@ impl Compiler<'_> {
         if least > should.len() {
             return Ok(nothing());
         }
-        compiled["minimum_should_match"] = json!(least);
+        if !should.is_empty() {
+            compiled["minimum_should_match"] = json!(least);
+        }
         Ok(json!({"bool": compiled}))
     }
 }

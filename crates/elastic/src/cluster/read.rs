@@ -70,10 +70,10 @@ pub(crate) fn parts(stored: &str) -> Result<(Readers, Arc<str>)> {
     let mut values = serde_json::Deserializer::from_str(rest).into_iter::<Own<'_>>();
     let own = values.next().and_then(Result::ok).ok_or_else(foreign)?;
     let rest = &rest[values.byte_offset()..];
-    let source = match rest.strip_prefix(',') {
-        Some(members) => format!("{{{members}"),
-        None => format!("{{{rest}"),
-    };
+    let members = rest.strip_prefix(',').unwrap_or(rest);
+    let mut source = String::with_capacity(1 + members.len());
+    source.push('{');
+    source.push_str(members);
     let readers = Readers::of_tokens(own.readers.iter().map(|token| &*token.0));
     Ok((readers, source.into()))
 }

@@ -59,7 +59,7 @@ impl Inner {
         };
         let mut body = String::with_capacity(1024);
         write::object(&mut body, |o| {
-            o.raw("query", &visible(&query, authorized.visibility()));
+            o.number("query", visible(query, authorized.visibility()));
             o.number("from", request.from);
             o.number("size", request.size);
             o.number("track_scores", request.track_scores || sort::needs_scores(&keys));

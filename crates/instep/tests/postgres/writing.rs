@@ -15,7 +15,9 @@ use serde_json::json;
 
 use super::world::{assert_in_step, comes_in_step, configuration, load, settled};
 use crate::clusters;
+use crate::faults::{Dice, kill_in_the_first_load};
 use crate::support::product::Product;
+use crate::support::state::scans;
 use crate::support::tate;
 
 /// The highest id of an artwork that the writers change.
@@ -219,8 +221,8 @@ fn concurrent_writers_leave_nothing_behind() {
     );
 }
 
-/// The same writers, 100 transactions a second, into a cluster, while our process is killed and started again: every two
-/// seconds for ten, or every five for two minutes with `--long`.
+/// The same writers, 100 transactions a second, into a cluster, while our process is killed: 5 times in the first load,
+/// or 10 with `--long`, and then every two seconds for ten, or every five for two minutes.
 #[test]
 fn writers_and_kills_into_a_cluster_leave_nothing_behind() {
     let (Some(url), Some(data), Some(_)) = (
@@ -232,12 +234,14 @@ fn writers_and_kills_into_a_cluster_leave_nothing_behind() {
     };
     let server = postgres::Server::start(&[]);
     let database = server.database("cluster");
-    load(&data, &database, Some(LAST));
+    load(&data, &database, (!in_full()).then_some(20_000));
     let folder = tempfile::tempdir().expect("a folder");
     let (text, _clean) = clusters::configuration(&configuration(&database.url()), &url, "writers");
     let product = Product::new(folder.path(), &text);
-    assert_eq!(product.json(&["sync", "--once"])["complete"], json!(true));
-    let (seconds, pause) = if in_full() { (120, 5) } else { (10, 2) };
+    let (loading, seconds, pause) = if in_full() { (10, 120, 5) } else { (5, 10, 2) };
+    let writing = writers(&database, 100, u64::from(loading) * 2);
+    let loaded = kill_in_the_first_load(&product, &mut Dice(13), loading);
+    let mut made = finished(writing);
     let mut served = product.serve();
     let writing = writers(&database, 100, seconds);
     for _ in 0..seconds / pause {
@@ -245,10 +249,12 @@ fn writers_and_kills_into_a_cluster_leave_nothing_behind() {
         drop(served);
         served = product.serve();
     }
-    let made = finished(writing);
-    let what = format!("{made} transactions and {} kills into a cluster", seconds / pause);
+    made += finished(writing);
+    let kills = u64::from(loading) + seconds / pause;
+    let what = format!("{made} transactions and {kills} kills into a cluster");
     // Deletes are repeated for two minutes, so that there is a lag for so long; the documents are what they must be sooner.
     comes_in_step(&served, &database, &what);
+    assert_eq!(scans(&product), Some(loaded), "nothing was scanned again");
     assert_in_step(&product, &served, &database, &what);
 }
 
