@@ -60,6 +60,10 @@ enum Command {
         /// Exit once everything that was committed before the start is indexed. Without it: `instep serve`.
         #[arg(long, required = true)]
         once: bool,
+        /// Give up after so long, and say what was waited for: 90s, 15m, 2h. What was indexed stays, and the next run goes on
+        /// from there. Without it a database or a cluster that cannot be reached is waited for.
+        #[arg(long, value_name = "DURATION", value_parser = command::duration)]
+        within: Option<std::time::Duration>,
         /// Walk every collection again, from both sides.
         #[arg(long)]
         rescan: bool,
@@ -275,8 +279,9 @@ async fn carry_out(command: Command, output: &Output) -> instep_core::Result<Exi
         Command::Sync {
             configured,
             once: _,
+            within,
             rescan,
-        } => command::serve::sync(&configured.config, rescan, output).await,
+        } => command::serve::sync(&configured.config, within, rescan, output).await,
         Command::Rescan { configured, source } => {
             command::rescan::rescan(&configured.config, &source, output).await
         }

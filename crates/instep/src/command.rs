@@ -14,6 +14,7 @@ pub(crate) mod trace;
 pub(crate) mod verify;
 
 use std::path::Path;
+use std::time::Duration;
 
 use instep_core::{CollectionName, DocId, Error, Result, SetName};
 
@@ -110,9 +111,52 @@ pub(crate) fn word(text: &str) -> String {
     }
 }
 
+/// A number and a unit.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let refused =
+        || format!("`{text}` is not a duration; write a number and s, m, h or d, such as 90s or 7d");
+    let unit = text.chars().last().ok_or_else(refused)?;
+    let seconds: u64 = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3_600,
+        'd' => 86_400,
+        _ => return Err(refused()),
+    };
+    let number: u64 = text[..text.len() - 1].parse().map_err(|_| refused())?;
+    let seconds = number.checked_mul(seconds).ok_or_else(refused)?;
+    Ok(Duration::from_secs(seconds))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn durations() {
+        for (text, seconds) in [
+            ("0s", 0),
+            ("90s", 90),
+            ("15m", 900),
+            ("2h", 7_200),
+            ("7d", 604_800),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for wrong in [
+            "",
+            "s",
+            "7",
+            "7w",
+            "-1s",
+            "1.5h",
+            "7 d",
+            "9999999999999999999d",
+            "7é",
+        ] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn words_of_a_shell() {

@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 use crate::demo::Market;
 use crate::postgres::world;
 use crate::support::product::{Product, Server, eventually};
-use crate::support::{shop, tate};
+use crate::support::shop::{self, PRODUCTS};
+use crate::support::tate;
 
 /// A configuration whose one set lives in the cluster at this address, under a name of its own; and what removes it there.
 pub fn configuration<'a>(rest: &str, url: &str, name: &'a str) -> (String, Clean<'a>) {
@@ -23,19 +24,6 @@ pub fn configuration<'a>(rest: &str, url: &str, name: &'a str) -> (String, Clean
     );
     (configuration, clean)
 }
-
-const SHOP: &str = r#"
-[source.shop]
-url = "sqlite:shop.db"
-
-[collection.product]
-root   = "product"
-public = true
-
-[collection.product.fields]
-title  = { type = "text", from = "name" }
-seller = { table = "seller", fields = ["name"] }
-"#;
 
 /// Removes what a test left in a cluster, however it ended.
 pub struct Clean<'a> {
@@ -117,7 +105,7 @@ fn a_shop_lives_in_each_cluster_there_is() {
         let Some(url) = node.url() else { continue };
         let folder = tempfile::tempdir().unwrap();
         let database = shop::write(folder.path());
-        let (text, _clean) = configuration(SHOP, &url, "shop");
+        let (text, _clean) = configuration(PRODUCTS, &url, "shop");
         let product = Product::new(folder.path(), &text);
         let checked = product.json(&["check"]);
         let checked = checked.to_string();
@@ -212,11 +200,11 @@ fn the_tate_lives_in_each_cluster_there_is() {
 #[test]
 fn nothing_is_lost_on_a_bad_road() {
     let Some(url) = Node::any() else { return };
-    let (_, _clean) = configuration(SHOP, &url, "road");
+    let (_, _clean) = configuration(PRODUCTS, &url, "road");
     let faults = Faults::before(&url);
     let folder = tempfile::tempdir().unwrap();
     let database = shop::write(folder.path());
-    let text = configuration(SHOP, &faults.url(), "road").0;
+    let text = configuration(PRODUCTS, &faults.url(), "road").0;
     let product = Product::new(folder.path(), &text);
     assert_eq!(product.json(&["sync", "--once"])["complete"], json!(true));
     let server = product.serve();
@@ -304,7 +292,7 @@ fn a_node_that_is_killed_under_load_loses_nothing() {
     };
     let folder = tempfile::tempdir().unwrap();
     let database = shop::write(folder.path());
-    let text = configuration(SHOP, &node.url(), "killed").0;
+    let text = configuration(PRODUCTS, &node.url(), "killed").0;
     let product = Product::new(folder.path(), &text);
     assert_eq!(product.json(&["sync", "--once"])["complete"], json!(true));
     let server = product.serve();
@@ -355,13 +343,13 @@ fn a_node_that_is_killed_under_load_loses_nothing() {
 #[test]
 fn the_embedded_engine_does_not_wait_for_a_cluster_beside_it() {
     let Some(url) = Node::any() else { return };
-    let (_, _clean) = configuration(SHOP, &url, "far");
+    let (_, _clean) = configuration(PRODUCTS, &url, "far");
     let faults = Faults::before(&url);
     let folder = tempfile::tempdir().unwrap();
     let database = shop::write(folder.path());
     let far = format!("far_{}", std::process::id());
     let text = format!(
-        "{SHOP}\n[cluster.near]\nengine = \"embedded\"\n[cluster.main]\nurl = \"{}\"\nsettings = {{ number_of_replicas = 0 }}\n\
+        "{PRODUCTS}\n[cluster.near]\nengine = \"embedded\"\n[cluster.main]\nurl = \"{}\"\nsettings = {{ number_of_replicas = 0 }}\n\
          [set.near]\ncluster = \"near\"\nactive = true\n[set.{far}]\ncluster = \"main\"\n",
         faults.url()
     );

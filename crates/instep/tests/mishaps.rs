@@ -9,19 +9,7 @@ use serde_json::{Value, json};
 
 use crate::clusters::{configuration, send};
 use crate::support::product::{Product, Server, eventually};
-use crate::support::shop;
-
-const SHOP: &str = r#"
-[source.shop]
-url = "sqlite:shop.db"
-
-[collection.product]
-root   = "product"
-public = true
-
-[collection.product.fields]
-title = { type = "text", from = "name" }
-"#;
+use crate::support::shop::{self, PRODUCTS};
 
 fn found(server: &Server, word: &str) -> u64 {
     let body = json!({ "query": { "match": { "title": word } } });
@@ -48,7 +36,7 @@ fn an_index_by_hand() {
         let Some(url) = node.url() else { continue };
         let folder = tempfile::tempdir().unwrap();
         let database = shop::write(folder.path());
-        let (text, _clean) = configuration(SHOP, &url, "hand");
+        let (text, _clean) = configuration(PRODUCTS, &url, "hand");
         let set = format!("hand_{}", std::process::id());
         let index = format!("documents-{set}-product-unspecified");
         let product = Product::new(folder.path(), &text);
@@ -118,7 +106,7 @@ fn an_index_by_hand() {
     }
     let folder = tempfile::tempdir().unwrap();
     shop::write(folder.path());
-    let product = Product::new(folder.path(), SHOP);
+    let product = Product::new(folder.path(), PRODUCTS);
     assert_eq!(product.json(&["sync", "--once"])["complete"], json!(true));
     assert_eq!(product.json(&["resume", "set:main"])["was_halted"], json!(false));
     let said = product.refused(&["resume", "set:mian"], 2);
@@ -129,11 +117,14 @@ fn an_index_by_hand() {
 #[test]
 fn memory_is_bounded_while_a_cluster_is_away() {
     let Some(url) = Node::any() else { return };
-    let (_, _clean) = configuration(SHOP, &url, "bounded");
+    let (_, _clean) = configuration(PRODUCTS, &url, "bounded");
     let faults = Faults::before(&url);
     let folder = tempfile::tempdir().unwrap();
     let database = shop::write(folder.path());
-    let product = Product::new(folder.path(), &configuration(SHOP, &faults.url(), "bounded").0);
+    let product = Product::new(
+        folder.path(),
+        &configuration(PRODUCTS, &faults.url(), "bounded").0,
+    );
     assert_eq!(product.json(&["sync", "--once"])["complete"], json!(true));
     let server = product.serve();
     let anonymous_kb = || -> u64 {
@@ -183,7 +174,7 @@ fn memory_is_bounded_while_a_cluster_is_away() {
 #[test]
 fn a_cluster_does_not_wait_for_the_embedded_engine_beside_it() {
     let Some(url) = Node::any() else { return };
-    let (text, _clean) = configuration(SHOP, &url, "beside");
+    let (text, _clean) = configuration(PRODUCTS, &url, "beside");
     let folder = tempfile::tempdir().unwrap();
     let database = shop::write(folder.path());
     let text = format!(
@@ -244,13 +235,13 @@ fn a_cluster_does_not_wait_for_the_embedded_engine_beside_it() {
 #[test]
 fn a_set_that_moves_and_comes_back() {
     let Some(url) = Node::any() else { return };
-    let (_, _clean) = configuration(SHOP, &url, "moves");
+    let (_, _clean) = configuration(PRODUCTS, &url, "moves");
     let set = format!("moves_{}", std::process::id());
     let folder = tempfile::tempdir().unwrap();
     let database = shop::write(folder.path());
     let living_in = |cluster: &str| {
         let text = format!(
-            "{SHOP}\n[cluster.near]\nengine = \"embedded\"\n[cluster.far]\nurl = \"{url}\"\n\
+            "{PRODUCTS}\n[cluster.near]\nengine = \"embedded\"\n[cluster.far]\nurl = \"{url}\"\n\
              settings = {{ number_of_replicas = 0 }}\n[set.{set}]\ncluster = \"{cluster}\"\n"
         );
         Product::new(folder.path(), &text)

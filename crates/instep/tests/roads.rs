@@ -9,21 +9,9 @@ use instep_conformance::tls::{Certificates, Tunnel};
 use serde_json::{Value, json};
 
 use crate::clusters;
+use crate::support::http;
 use crate::support::product::{Product, Server, eventually};
-use crate::support::{http, shop};
-
-const SHOP: &str = r#"
-[source.shop]
-url = "sqlite:shop.db"
-
-[collection.product]
-root   = "product"
-public = true
-
-[collection.product.fields]
-title = { type = "text", from = "name" }
-name  = "keyword"
-"#;
+use crate::support::shop::{self, PRODUCTS};
 
 /// `instep:a good password`, and the key that the configuration names, as `authorization` has them.
 const BASIC: &str = "Basic aW5zdGVwOmEgZ29vZCBwYXNzd29yZA==";
@@ -32,7 +20,7 @@ const KEY: &str = "ApiKey VnVhQ2ZHY0JDZGJrUW0tZTVhT3g6dWkybHAyYXhUTm1zeWFrdzl0dk
 /// A configuration whose one set lives behind this address; `more` are lines of the cluster's section.
 fn configuration(set: &str, address: &str, more: &str) -> String {
     let set = format!("{set}_{}", std::process::id());
-    format!("{SHOP}\n[cluster.main]\nurl = \"{address}\"\n{more}\n[set.{set}]\n")
+    format!("{PRODUCTS}\n[cluster.main]\nurl = \"{address}\"\n{more}\n[set.{set}]\n")
 }
 
 fn found(server: &Server, word: &str) -> u64 {
@@ -55,7 +43,7 @@ fn encrypted_and_behind_a_login() {
     let Some(certificates) = Certificates::new("a cluster behind TLS") else {
         return;
     };
-    let (_, _clean) = clusters::configuration(SHOP, &url, "roads");
+    let (_, _clean) = clusters::configuration(PRODUCTS, &url, "roads");
     let door = Faults::before(&url);
     let tunnel = Tunnel::before(&door.url(), &certificates);
     let folder = tempfile::tempdir().unwrap();
@@ -130,7 +118,7 @@ fn encrypted_and_behind_a_login() {
 #[test]
 fn signed_for_aws() {
     let Some(url) = Node::any() else { return };
-    let (_, _clean) = clusters::configuration(SHOP, &url, "signed");
+    let (_, _clean) = clusters::configuration(PRODUCTS, &url, "signed");
     // Far away, so that bodies are compressed: what is signed is what is sent.
     let door = Faults::far_before(&url);
     let folder = tempfile::tempdir().unwrap();
@@ -277,4 +265,23 @@ fn two_nodes_with_shards_and_replicas() {
 fn ask(url: &str, path: &str) -> Value {
     let address = url.trim_start_matches("http://").parse().unwrap();
     http::send(address, "GET", path, None, None).unwrap().json()
+}
+
+/// A job that runs by the clock must end, and say what it waited for.
+#[test]
+fn a_sync_that_is_given_a_time_ends_without_a_cluster() {
+    let folder = tempfile::tempdir().unwrap();
+    let _database = shop::write(folder.path());
+    let product = Product::new(folder.path(), &configuration("nowhere", "http://127.0.0.1:1", ""));
+    let said = product.refused(&["sync", "--once", "--within", "3s"], 1);
+    for part in [
+        "not everything was indexed within 3 s",
+        "set nowhere",
+        "cannot be reached",
+        "check its url",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let said = product.refused(&["sync", "--once", "--within", "soon"], 2);
+    assert!(said.contains("is not a duration"), "{said}");
 }

@@ -12,17 +12,6 @@ use crate::support::product::{Product, Server, eventually};
 use crate::support::shop;
 
 const SETS: &str = r#"
-[source.shop]
-url = "sqlite:shop.db"
-
-[collection.product]
-root   = "product"
-public = true
-
-[collection.product.fields]
-title  = { type = "text", from = "name" }
-seller = { table = "seller", fields = ["name"] }
-
 [cluster.embedded]
 engine = "embedded"
 writer_memory_mb = 15
@@ -44,6 +33,10 @@ cluster = "second"
 [set.measured]
 cluster = "nowhere"
 "#;
+
+fn sets() -> String {
+    format!("{}{SETS}", shop::PRODUCTS)
+}
 
 fn set(server: &Server, name: &str) -> Value {
     let status = server.status(None);
@@ -102,7 +95,7 @@ fn set_state(folder: &Path, name: &str, state: SetState) {
 fn all_sets_follow_and_any_embedded_one_can_answer() {
     let folder = tempfile::tempdir().unwrap();
     let database = shop::write(folder.path());
-    let product = Product::new(folder.path(), SETS);
+    let product = Product::new(folder.path(), &sets());
     let done = product.json(&["sync", "--once"]);
     assert_eq!(
         (done["complete"].clone(), done["sets"].as_array().unwrap().len()),
@@ -141,7 +134,7 @@ fn all_sets_follow_and_any_embedded_one_can_answer() {
     let expected = titles(&server);
     assert_eq!(server.stop(), Some(0));
     // The other embedded set holds the same.
-    let swapped = SETS
+    let swapped = sets()
         .replace("active  = true", "")
         .replace("cluster = \"second\"", "cluster = \"second\"\nactive = true");
     let server = Product::new(folder.path(), &swapped).serve();
@@ -149,7 +142,7 @@ fn all_sets_follow_and_any_embedded_one_can_answer() {
     assert_eq!(titles(&server), expected);
     drop(server);
     // One that keeps nothing cannot.
-    let null = SETS
+    let null = sets()
         .replace("active  = true", "")
         .replace("cluster = \"nowhere\"", "cluster = \"nowhere\"\nactive = true");
     let said = Product::new(folder.path(), &null).refused(&["serve", "--listen", "127.0.0.1:0"], 2);
@@ -163,7 +156,7 @@ fn all_sets_follow_and_any_embedded_one_can_answer() {
 fn a_paused_set_holds_nobody_and_catches_up_later() {
     let folder = tempfile::tempdir().unwrap();
     let database = shop::write(folder.path());
-    let product = Product::new(folder.path(), SETS);
+    let product = Product::new(folder.path(), &sets());
     assert_eq!(product.json(&["sync", "--once"])["complete"], json!(true));
     set_state(folder.path(), "green", SetState::Paused);
     let server = product.serve();
@@ -216,7 +209,7 @@ fn a_paused_set_holds_nobody_and_catches_up_later() {
 fn a_set_whose_index_cannot_be_written_holds_nobody() {
     let folder = tempfile::tempdir().unwrap();
     let database = shop::write(folder.path());
-    let product = Product::new(folder.path(), SETS);
+    let product = Product::new(folder.path(), &sets());
     assert_eq!(product.json(&["sync", "--once"])["complete"], json!(true));
     let server = product.serve();
     in_step(&server, &["blue", "green", "measured"]);

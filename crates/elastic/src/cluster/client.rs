@@ -6,7 +6,7 @@
 
 use std::io::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -286,7 +286,7 @@ impl Client {
             signer.refused().await;
         }
         if matches!(status, 429 | 503)
-            && let Some(wait) = rest(response.headers())
+            && let Some(wait) = wait_asked(response.headers(), SystemTime::now())
         {
             self.hosts.rest(chosen.place, Instant::now(), wait);
         }
@@ -305,10 +305,13 @@ impl Client {
     }
 }
 
-/// How long an answer asks to wait, in seconds; a date is not read.
-fn rest(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
+/// How long an answer asks to wait: in seconds, or until a moment (RFC 9110, 10.2.3).
+fn wait_asked(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let asked = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    match asked.parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => httpdate::parse_http_date(asked).ok()?.duration_since(now).ok(),
+    }
 }
 
 /// The whole body: one that ends early is an error, one that does not end is refused. Most come in one piece, which is
@@ -454,4 +457,30 @@ fn tls(authorities: Option<&str>) -> Result<ClientConfig> {
         .with_root_certificates(roots)
         .with_no_client_auth();
     Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn rests_are_asked_for_in_seconds_or_until_a_moment() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        for (asked, seconds) in [
+            ("120", Some(120)),
+            (" 0 ", Some(0)),
+            ("Sun, 06 Nov 1994 08:49:47 GMT", Some(10)),
+            ("Sunday, 06-Nov-94 08:49:47 GMT", Some(10)),
+            ("Sun, 06 Nov 1994 08:49:27 GMT", None),
+            ("-1", None),
+            ("soon", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, HeaderValue::from_static(asked));
+            let expected = seconds.map(Duration::from_secs);
+            assert_eq!(wait_asked(&headers, now), expected, "{asked}");
+        }
+        assert_eq!(wait_asked(&HeaderMap::new(), now), None);
+    }
 }

@@ -84,7 +84,7 @@ pub(crate) struct Chosen {
     #[arg(long, value_name = "NAME")]
     collection: Option<String>,
     /// In trouble for longer than this: 90s, 15m, 2h, 7d.
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = super::duration)]
     older_than: Option<Duration>,
     /// Only in this index set.
     #[arg(long, value_name = "NAME")]
@@ -505,52 +505,9 @@ fn age(ms: i64) -> String {
     }
 }
 
-/// A number and a unit.
-fn duration(text: &str) -> Result<Duration, String> {
-    let refused =
-        || format!("`{text}` is not a duration; write a number and s, m, h or d, such as 90s or 7d");
-    let unit = text.chars().last().ok_or_else(refused)?;
-    let seconds: u64 = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3_600,
-        'd' => 86_400,
-        _ => return Err(refused()),
-    };
-    let number: u64 = text[..text.len() - 1].parse().map_err(|_| refused())?;
-    let seconds = number.checked_mul(seconds).ok_or_else(refused)?;
-    Ok(Duration::from_secs(seconds))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations() {
-        for (text, seconds) in [
-            ("0s", 0),
-            ("90s", 90),
-            ("15m", 900),
-            ("2h", 7_200),
-            ("7d", 604_800),
-        ] {
-            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
-        }
-        for wrong in [
-            "",
-            "s",
-            "7",
-            "7w",
-            "-1s",
-            "1.5h",
-            "7 d",
-            "9999999999999999999d",
-            "7é",
-        ] {
-            assert!(duration(wrong).is_err(), "{wrong}");
-        }
-    }
 
     #[test]
     fn ages() {

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use instep_core::{Builder, ChangeLog, Result, Side};
-use instep_sync::CaughtUp;
+use instep_core::{Builder, ChangeLog, Error, Result, Side};
+use instep_sync::{CaughtUp, Problem};
 use serde_json::json;
 
 use crate::command::{asked_to_stop, configuration};
@@ -48,9 +48,9 @@ pub(crate) async fn serve_parts(
     let running = Running::start(parts).await?;
     let router = instep_gateway::router(serving::gateway(parts, &running, metrics)?);
     let (stop, stopping) = tokio::sync::oneshot::channel::<()>();
-    let address = listener.local_addr().map_err(|error| {
-        instep_core::Error::fatal("cannot_listen", format!("the address is not known: {error}"))
-    })?;
+    let address = listener
+        .local_addr()
+        .map_err(|error| Error::fatal("cannot_listen", format!("the address is not known: {error}")))?;
     let server = tokio::spawn(instep_gateway::serve(listener, router, async move {
         // A dropped sender stops the server, too.
         let _ = stopping.await;
@@ -65,15 +65,20 @@ pub(crate) async fn serve_parts(
     running.stop().await;
     match server.await {
         Ok(served) => served.map(|()| ExitCode::SUCCESS),
-        Err(error) => Err(instep_core::Error::fatal(
+        Err(error) => Err(Error::fatal(
             "server_failed",
             format!("the server ended in a panic: {error}"),
         )),
     }
 }
 
-/// `instep sync --once`: indexes what has changed, then exits.
-pub(crate) async fn sync(path: &Path, rescan: bool, output: &Output) -> Result<ExitCode> {
+/// `instep sync --once`: indexes what has changed, then exits; `within` says how long that may take.
+pub(crate) async fn sync(
+    path: &Path,
+    within: Option<Duration>,
+    rescan: bool,
+    output: &Output,
+) -> Result<ExitCode> {
     let parts = Parts::open(configuration(path)?, Access::Owner).await?;
     if rescan {
         // Also the way on when a position is refused: of another database, or ahead of a restored one.
@@ -93,13 +98,20 @@ pub(crate) async fn sync(path: &Path, rescan: bool, output: &Output) -> Result<E
     }
     let started = Instant::now();
     let running = Running::start(&parts).await?;
+    let expired = async {
+        match within {
+            Some(within) => tokio::time::sleep(within).await,
+            None => std::future::pending().await,
+        }
+    };
     let done = tokio::select! {
-        done = running.caught_up() => Some(done?),
-        () = forever(first_load(&parts, &running, output)) => None,
-        () = asked_to_stop() => None,
+        done = running.caught_up() => done.map(Some),
+        () = forever(first_load(&parts, &running, output)) => Ok(None),
+        () = asked_to_stop() => Ok(None),
+        () = expired => Err(not_in_time(within.unwrap_or_default(), &running)),
     };
     running.stop().await;
-    let Some(done) = done else {
+    let Some(done) = done? else {
         output.note("stopped before everything was indexed; the next run goes on from here");
         return Ok(ExitCode::FAILURE);
     };
@@ -109,6 +121,29 @@ pub(crate) async fn sync(path: &Path, rescan: bool, output: &Output) -> Result<E
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// What was waited for when the time was over.
+fn not_in_time(within: Duration, running: &Running) -> Error {
+    let of_sources = running.sources.iter().filter_map(|(name, status)| {
+        let status = status.borrow();
+        let problem = status.problem.clone().or(status.waiting.clone())?;
+        Some((format!("source {name}"), problem))
+    });
+    let of_sets = running.sets.iter().filter_map(|(name, activity)| {
+        let problem = activity.borrow().problem.clone()?;
+        Some((format!("set {name}"), problem))
+    });
+    let mut known: Vec<(String, Problem)> = of_sources.chain(of_sets).collect();
+    known.sort_by(|(one, _), (other, _)| one.cmp(other));
+    let mut message = format!("not everything was indexed within {} s", within.as_secs());
+    for (name, problem) in &known {
+        message.push_str(&format!("; {name}: {}", problem.message));
+    }
+    let remedy = known.iter().find_map(|(_, problem)| problem.remedy.clone());
+    Error::transient("not_in_time", message).with_remedy(
+        remedy.unwrap_or_else(|| "run it again: it goes on from here; or give it longer".to_owned()),
+    )
 }
 
 async fn forever(work: impl Future<Output = ()>) {

@@ -41,6 +41,21 @@ pub fn write(folder: &Path) -> Connection {
     database
 }
 
+/// The products alone, for everybody: what tests add engines and sets to.
+pub const PRODUCTS: &str = r#"
+[source.shop]
+url = "sqlite:shop.db"
+
+[collection.product]
+root   = "product"
+public = true
+
+[collection.product.fields]
+title  = { type = "text", from = "name" }
+name   = "keyword"
+seller = { table = "seller", fields = ["name"] }
+"#;
+
 /// Secrets of the keys below.
 pub const STAFF: &str = "staff-0123456789abcdef";
 pub const BUYER: &str = "buyer-0123456789abcdef";
