@@ -20,6 +20,12 @@ pub struct Document {
     pub source: Arc<str>,
 }
 
+impl Document {
+    /// How many arrays and objects of one field's value may lie in each other: deeper values are not read, and no engine
+    /// takes a document that has one.
+    pub const DEEPEST: usize = 100;
+}
+
 /// One entry of a document's readers.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum Reader {

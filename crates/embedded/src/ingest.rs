@@ -117,9 +117,6 @@ impl Values {
     }
 }
 
-/// How deep a value may nest that is read as it is spelled.
-const DEEPEST: usize = 100;
-
 /// Where values go.
 struct Target<'a> {
     fields: &'a Fields,
@@ -447,14 +444,15 @@ impl LeafSeed<'_> {
 
     /// What is read value by value is bounded by us alone: each level takes some of the stack.
     fn bounded<E: serde::de::Error>(&mut self, depth: usize) -> Result<(), E> {
-        if depth <= DEEPEST {
+        if depth <= Document::DEEPEST {
             return Ok(());
         }
         let error = Error::poison(
             "too_deep",
             format!(
-                "a value of field `{}` nests deeper than {DEEPEST} levels",
-                self.leaf.path
+                "a value of field `{}` nests deeper than {} levels",
+                self.leaf.path,
+                Document::DEEPEST
             ),
         );
         self.into.fail(error)

@@ -96,7 +96,7 @@ fn an_index_by_hand() {
         let status = product.run(&["status"]);
         let shown = String::from_utf8_lossy(&status.stdout).into_owned();
         assert!(
-            shown.contains("instep resume set:") && !status.status.success(),
+            shown.contains(&format!("instep resume set:{set}")) && !status.status.success(),
             "{shown}"
         );
         send(&url, "DELETE", &index, "");

@@ -5,9 +5,9 @@
 use std::borrow::Cow;
 
 use instep_core::date::{self, Round};
-use instep_core::{FieldType, Value};
+use instep_core::{Document, FieldType, Value};
 
-use crate::json::{DEEPEST, Json, write_string};
+use crate::json::{Json, write_string};
 
 /// Why a value cannot be a field's value; the value itself is not in it.
 #[derive(Debug, PartialEq, Eq)]
@@ -208,7 +208,7 @@ fn write_date(value: &Value, out: &mut Vec<u8>) -> Written {
 /// Why a text that should be JSON is not read.
 pub(crate) fn not_json(text: &str) -> String {
     match Json::is_too_deep(text) {
-        true => format!("it nests deeper than {DEEPEST} levels"),
+        true => format!("it nests deeper than {} levels", Document::DEEPEST),
         false => "it is not JSON".to_owned(),
     }
 }

@@ -365,9 +365,9 @@ impl Indexer {
     fn contradicted(&self, name: &CollectionName, index: &IndexName) -> Error {
         let message = format!("the definition of `{name}`, or a setting, does not fit index `{index}`");
         Error::fatal("needs_new_index", message).with_remedy(format!(
-            "go back to what it was, or let the index be emptied and filled again: instep plan --remake {name} --set {}, \
-             and start again",
-            self.set
+            "go back to what it was, or let the index be emptied and filled again: instep plan --remake {name} --set {set}, \
+             then instep resume set:{set}",
+            set = self.set
         ))
     }
 
@@ -385,7 +385,7 @@ impl Indexer {
     async fn halt(&self, error: &Error, backoff: &mut Backoff, shutdown: &mut Shutdown) {
         self.report(Some(error));
         tracing::error!(set = %self.set, code = error.code(), fault = error.fault().as_str(), "the set is halted: {error}");
-        let state = SetState::Halted(Problem::of(error).line());
+        let state = SetState::Halted(Problem::of_set(error, &self.set).line());
         while let Err(failed) = self.log.set_state(&self.set, &state).await {
             tracing::warn!(set = %self.set, "the set's state cannot be written: {failed}");
             tokio::select! {
@@ -410,7 +410,7 @@ impl Indexer {
     }
 
     pub(crate) fn report(&self, error: Option<&Error>) {
-        let problem = error.map(Problem::of);
+        let problem = error.map(|error| Problem::of_set(error, &self.set));
         self.activity.send_if_modified(|activity| {
             let differs = activity.problem != problem;
             activity.problem = problem;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use instep_core::Value;
+use instep_core::{Document, Value};
 use serde_json::value::RawValue;
 
 /// A JSON value. Of members with the same name the last one counts.
@@ -18,13 +18,10 @@ pub(crate) enum Json {
     Object(BTreeMap<String, Json>),
 }
 
-/// Arrays and objects inside each other beyond this are not read; engines take no more either.
-pub(crate) const DEEPEST: usize = 100;
-
 impl Json {
     /// The value that a text holds; `None` when it holds none, or one too deep.
     pub(crate) fn parse(text: &str) -> Option<Json> {
-        read(text.trim_matches([' ', '\t', '\n', '\r']), DEEPEST)
+        read(text.trim_matches([' ', '\t', '\n', '\r']), Document::DEEPEST)
     }
 
     /// Whether a text has more levels of brackets than are read.
@@ -40,7 +37,7 @@ impl Json {
                 b']' | b'}' => depth = depth.saturating_sub(1),
                 _ => {}
             }
-            if depth > DEEPEST {
+            if depth > Document::DEEPEST {
                 return true;
             }
         }
@@ -193,7 +190,7 @@ mod tests {
             assert_eq!(written.as_deref(), expected, "{text}");
         }
         let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
-        assert!(Json::parse(&nested(DEEPEST)).is_some());
-        assert!(Json::parse(&nested(DEEPEST + 1)).is_none());
+        assert!(Json::parse(&nested(Document::DEEPEST)).is_some());
+        assert!(Json::parse(&nested(Document::DEEPEST + 1)).is_none());
     }
 }

@@ -25,6 +25,15 @@ impl Problem {
         }
     }
 
+    /// A failure of a set: an engine that says how a set goes on does not know the set's name.
+    pub(crate) fn of_set(error: &Error, set: &SetName) -> Self {
+        let mut problem = Problem::of(error);
+        if let Some(remedy) = &mut problem.remedy {
+            *remedy = remedy.replace("set:<name>", &format!("set:{set}"));
+        }
+        problem
+    }
+
     /// What a source waits for.
     pub(crate) fn found(finding: Finding) -> Self {
         Problem {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use instep_core::decimal::Scaled;
-use instep_core::{Error, FieldType, Mapping, Result};
+use instep_core::{Document, Error, FieldType, Mapping, Result};
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -18,8 +18,6 @@ use super::fields::PATH_END;
 
 /// Lucene's limit of a term, in bytes.
 const MAX_TERM: usize = 32_766;
-/// How deep a value may nest that is looked at.
-const DEEPEST: usize = 100;
 
 /// The fields to look at.
 #[derive(Default)]
@@ -85,7 +83,7 @@ impl Plan {
     }
 
     fn object(&self, raw: &str, extra: &mut Extra, depth: usize) -> Result<()> {
-        if depth > DEEPEST {
+        if depth > Document::DEEPEST {
             return Err(too_deep("an object"));
         }
         match raw.as_bytes().first() {
@@ -117,7 +115,10 @@ impl Plan {
 }
 
 fn too_deep(what: &str) -> Error {
-    Error::poison("too_deep", format!("{what} nests deeper than {DEEPEST} levels"))
+    Error::poison(
+        "too_deep",
+        format!("{what} nests deeper than {} levels", Document::DEEPEST),
+    )
 }
 
 fn no_json() -> Error {
@@ -129,7 +130,7 @@ fn array(raw: &str) -> Result<Vec<&RawValue>> {
 }
 
 fn decimal(raw: &str, path: &str, scale: u8, depth: usize) -> Result<()> {
-    if depth > DEEPEST {
+    if depth > Document::DEEPEST {
         return Err(too_deep(&format!("a value of field `{path}`")));
     }
     let spelled = match raw.as_bytes().first() {
@@ -162,7 +163,7 @@ fn flattened(
     into: &mut (Vec<String>, Vec<String>),
     depth: usize,
 ) -> Result<()> {
-    if depth > DEEPEST {
+    if depth > Document::DEEPEST {
         return Err(too_deep(&format!("a value of field `{field}`")));
     }
     let value = match raw.as_bytes().first() {
