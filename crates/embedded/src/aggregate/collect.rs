@@ -6,7 +6,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Range;
 
 use instep_core::query::{AggregationKind, DateInterval, Metric};
-use instep_core::{Result, date, decimal};
+use instep_core::{Error, Result, date, decimal};
 use tantivy::columnar::{Column as Values, StrColumn};
 use tantivy::{DocId, SegmentReader, f64_to_u64, i64_to_u64, u64_to_f64, u64_to_i64};
 
@@ -353,9 +353,7 @@ impl Node<'_> {
                 });
             });
             let known = absent.entry(self.plan.place).or_default();
-            for raw in keys {
-                known.insert(self.source.key(raw)?);
-            }
+            known.extend(self.source.keys(&keys.into_iter().collect::<Vec<_>>())?);
             Budget::whole().take(known.len())?;
         }
         self.inner
@@ -388,23 +386,23 @@ impl Source {
         }
     }
 
-    /// What [`Source::raw`] meant.
-    fn key(&self, raw: u64) -> Result<Key> {
+    /// What [`Source::raw`] meant by these, which are sorted: the words of a dictionary are read in one walk, each block of
+    /// it once.
+    fn keys(&self, raw: &[u64]) -> Result<Vec<Key>> {
+        let number =
+            |scale: u8, raw: &u64| Key::Number(Ordered::new(decimal::value(u64_to_i64(*raw), scale)));
         Ok(match self {
-            Source::Nothing => Key::Integer(0),
-            Source::Text { column, prefix, .. } => {
-                let mut text = String::new();
-                column
-                    .ord_to_str(raw, &mut text)
-                    .map_err(|error| from_io(error, "reading a column"))?;
-                Key::Text(text.get(*prefix..).unwrap_or_default().into())
+            Source::Nothing => raw.iter().map(|_| Key::Integer(0)).collect(),
+            Source::Text { column, prefix, .. } => return words(column, *prefix, raw),
+            Source::Integer { column: _, scale: 0 } => {
+                raw.iter().map(|raw| Key::Integer(u64_to_i64(*raw))).collect()
             }
-            Source::Integer { scale: 0, .. } => Key::Integer(u64_to_i64(raw)),
-            Source::Integer { scale, .. } => {
-                Key::Number(Ordered::new(decimal::value(u64_to_i64(raw), *scale)))
-            }
-            Source::Double(_) => Key::Number(Ordered::new(u64_to_f64(raw))),
-            Source::Boolean(_) => Key::Integer(raw as i64),
+            Source::Integer { column: _, scale } => raw.iter().map(|raw| number(*scale, raw)).collect(),
+            Source::Double(_) => raw
+                .iter()
+                .map(|raw| Key::Number(Ordered::new(u64_to_f64(*raw))))
+                .collect(),
+            Source::Boolean(_) => raw.iter().map(|raw| Key::Integer(*raw as i64)).collect(),
         })
     }
 
@@ -433,6 +431,24 @@ impl Source {
     }
 }
 
+/// The words of a column at these ordinals, which are sorted, each without its first so many bytes.
+fn words(column: &StrColumn, prefix: usize, ordinals: &[u64]) -> Result<Vec<Key>> {
+    let mut words = Vec::with_capacity(ordinals.len());
+    let each = |word: &[u8]| {
+        let word = std::str::from_utf8(word).unwrap_or_default();
+        words.push(Key::Text(word.get(prefix..).unwrap_or_default().into()));
+    };
+    let all = column.dictionary().sorted_ords_to_term_cb(ordinals, each);
+    match all.map_err(|error| from_io(error, "reading a column"))? {
+        true => Ok(words),
+        false => Err(Error::fatal(
+            "broken_column",
+            "a column of an index names words that its dictionary lacks",
+        )
+        .with_remedy("verify with --repair; or let the index be emptied and filled again")),
+    }
+}
+
 fn lift(nodes: &[Node<'_>], parts: Vec<Part>) -> Result<Vec<Gathered>> {
     nodes
         .iter()
@@ -454,11 +470,11 @@ impl Node<'_> {
         Ok(match part {
             Part::Keyed { buckets, missing } if terms => {
                 let mut lifted: HashMap<Key, Bucket> = HashMap::with_capacity(buckets.len() + 1);
-                for (raw, inner) in buckets {
-                    lifted
-                        .entry(self.source.key(raw)?)
-                        .or_default()
-                        .merge(self.bucket(inner)?);
+                let mut buckets: Vec<(u64, Inner)> = buckets.into_iter().collect();
+                buckets.sort_unstable_by_key(|(raw, _)| *raw);
+                let raw: Vec<u64> = buckets.iter().map(|(raw, _)| *raw).collect();
+                for (key, (_, inner)) in self.source.keys(&raw)?.into_iter().zip(buckets) {
+                    lifted.entry(key).or_default().merge(self.bucket(inner)?);
                 }
                 if let (Some(key), Some(inner)) = (&self.missing, missing) {
                     lifted.entry(key.clone()).or_default().merge(self.bucket(inner)?);
