@@ -26,6 +26,14 @@ pub trait Engine: Send + Sync {
     /// anew or stands elsewhere. Empty where nothing is kept.
     async fn place(&self) -> Result<String>;
 
+    /// Whether these indexes are there as they were made, and take writes: an error is what a write would be told. Asked of
+    /// an engine that has nothing else to do, every second; changes nothing. One that lives in this process has
+    /// nothing to say.
+    async fn look(&self, indexes: &[IndexName]) -> Result<()> {
+        let _ = indexes;
+        Ok(())
+    }
+
     /// Makes the index exist with at least this mapping. Repeating it is harmless.
     async fn ensure(&self, index: &IndexName, mapping: &Mapping, settings: &Settings) -> Result<Ensured>;
 

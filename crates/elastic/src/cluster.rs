@@ -173,6 +173,10 @@ impl Engine for Cluster {
         Ok(self.0.client.product().await?.cluster.clone())
     }
 
+    async fn look(&self, indexes: &[IndexName]) -> Result<()> {
+        self.0.look(indexes).await
+    }
+
     async fn ensure(&self, index: &IndexName, mapping: &Mapping, settings: &Settings) -> Result<Ensured> {
         self.0.ensure(index, mapping, settings).await
     }

@@ -303,7 +303,7 @@ fn waits_for(status: &SourceStatus) -> Option<&Problem> {
     status.waiting.as_ref().or(tried_again)
 }
 
-async fn write(log: &SignalledLog, memo: &str, text: Option<&str>) {
+pub(crate) async fn write(log: &SignalledLog, memo: &str, text: Option<&str>) {
     if let Err(error) = log.set_memo(memo, text).await {
         tracing::warn!("`{memo}` cannot be written: {error}");
     }

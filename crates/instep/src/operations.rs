@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::following::{former_memo, halt_memo, rescan_memo, waiting_memo};
-use crate::running::Running;
+use crate::running::{Running, problem_memo};
 
 /// The operational state of a running instep.
 pub struct Observed {
@@ -74,7 +74,7 @@ impl Operations for Observed {
         Ok(self.metrics.render())
     }
 
-    /// Ready when the active set is there, follows, and has been filled once.
+    /// Ready when the active set is there, follows, has been filled once, and can be asked.
     async fn ready(&self) -> Result<()> {
         let sets = self.log.status().await?;
         let not_ready = |why: &str| {
@@ -83,6 +83,11 @@ impl Operations for Observed {
                 format!("set `{}` {why}", self.active),
             ))
         };
+        let problem = self
+            .sets
+            .get(&self.active)
+            .and_then(|set| set.borrow().problem.clone());
+        let unanswered = problem.filter(|problem| UNANSWERED.contains(&problem.code.as_str()));
         match sets.iter().find(|set| set.set == self.active) {
             None => not_ready("does not exist yet"),
             Some(set) if !matches!(set.state, SetState::Following | SetState::Paused) => {
@@ -91,10 +96,22 @@ impl Operations for Observed {
             Some(set) if set.scans.iter().any(|scan| !scan.finished && !scan.both) => {
                 not_ready("is still being filled")
             }
+            Some(_) if unanswered.is_some() => not_ready("cannot be asked"),
             Some(_) => Ok(()),
         }
     }
 }
+
+/// What is wrong with an engine that answers no search either.
+const UNANSWERED: [&str; 7] = [
+    "engine_certificate",
+    "engine_cut",
+    "engine_denied",
+    "engine_timeout",
+    "engine_unavailable",
+    "engine_unreachable",
+    "index_closed",
+];
 
 /// How many retries and dead letters of each set status names; it counts them all.
 const NAMED: usize = 20;
@@ -114,6 +131,7 @@ pub(crate) async fn status(log: &SignalledLog, active: &SetName, sources: &[Sour
         .zip(status["sets"].as_array_mut().into_iter().flatten())
     {
         shown["dead_reasons"] = json!(log.dead_reasons(&set.set).await?);
+        shown["problem"] = remembered(log, &problem_memo(&set.set)).await?;
     }
     let mut halted = Vec::new();
     let mut shown = Vec::new();

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use instep_core::{ChangeLog, Result, SetName, SetState, Source, SourceName};
 use instep_sync::{
-    Activity, Assembler, CaughtUp, Expander, Indexer, IndexerOptions, Problem, SetDefinition, SignalledLog,
-    SourceDefinition, SourceStatus, SystemClock, caught_up,
+    Activity, Assembler, CaughtUp, Expander, Indexer, IndexerOptions, Problem, SetDefinition, Shutdown,
+    SignalledLog, SourceDefinition, SourceStatus, SystemClock, caught_up,
 };
+use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::following::{Following, remember_halt, remember_source};
+use crate::following::{Following, remember_halt, remember_source, write};
 use crate::purging::Purging;
 use crate::wiring::{Parts, now_ms};
 
@@ -124,6 +125,12 @@ impl Running {
                 options,
             );
             sets.insert(set.name.clone(), indexer.activity());
+            tasks.spawn(remember_problem(
+                parts.log.clone(),
+                set.name.clone(),
+                indexer.activity(),
+                stopped.clone(),
+            ));
             let (name, stopped) = (set.name.clone(), stopped.clone());
             tasks.spawn(async move {
                 if let Err(error) = indexer.run(stopped).await {
@@ -215,4 +222,33 @@ async fn housekeeping(log: Arc<SignalledLog>, mut stopped: watch::Receiver<bool>
             _ = stopped.wait_for(|stop| *stop) => return,
         }
     }
+}
+
+/// The memo that says what indexing a set waits for.
+pub(crate) fn problem_memo(set: &SetName) -> String {
+    format!("problem/{set}")
+}
+
+/// Writes down what indexing a set waits for, so that `status` can say so beside this process, until it is told to stop.
+pub(crate) async fn remember_problem(
+    log: Arc<SignalledLog>,
+    set: SetName,
+    mut activity: watch::Receiver<Activity>,
+    mut stopped: Shutdown,
+) {
+    let code = |problem: &Option<Problem>| problem.as_ref().map(|problem| problem.code.clone());
+    loop {
+        let problem = activity.borrow_and_update().problem.clone();
+        let text = problem.as_ref().map(|problem| json!(problem).to_string());
+        write(&log, &problem_memo(&set), text.as_deref()).await;
+        tokio::select! {
+            changed = activity.wait_for(|activity| code(&activity.problem) != code(&problem)) => {
+                if changed.is_err() {
+                    break;
+                }
+            }
+            _ = stopped.wait_for(|stop| *stop) => break,
+        }
+    }
+    write(&log, &problem_memo(&set), None).await;
 }

@@ -29,6 +29,74 @@ fn trouble(server: &Server) -> String {
     format!("{} {}", set["activity"]["problem"], set["why"])
 }
 
+/// Nobody writes: what becomes of the cluster shows all the same, to whoever asks on the command line and to whoever
+/// balances load.
+#[test]
+fn an_idle_set_notices() {
+    for node in Node::ALL {
+        let Some(url) = node.url() else { continue };
+        let folder = tempfile::tempdir().unwrap();
+        let _database = shop::write(folder.path());
+        let (_, _clean) = configuration(PRODUCTS, &url, "idle");
+        let faults = Faults::before(&url);
+        let product = Product::new(folder.path(), &configuration(PRODUCTS, &faults.url(), "idle").0);
+        let set = format!("idle_{}", std::process::id());
+        let index = format!("documents-{set}-product-unspecified");
+        assert_eq!(product.json(&["sync", "--once"])["complete"], json!(true));
+        let server = product.serve();
+        let status = || {
+            let status = product.run(&["status"]);
+            let shown = String::from_utf8_lossy(&status.stdout).into_owned();
+            (status.status.success(), shown)
+        };
+        let is_ready = || server.send("GET", "/_instep/health/ready", None, None).status == 200;
+        let named = |code: &str, remedy: &str| {
+            eventually(code, Duration::from_secs(5), || {
+                let (healthy, shown) = status();
+                !healthy && shown.contains(code) && shown.contains(remedy)
+            });
+        };
+        let well = || {
+            eventually("all to be well", Duration::from_secs(30), || {
+                status().0 && is_ready()
+            });
+        };
+        well();
+        let settings = |value: &str| {
+            let body = format!(r#"{{"index.blocks.read_only_allow_delete":{value}}}"#);
+            send(&url, "PUT", &format!("{index}/_settings"), &body);
+        };
+        settings("true");
+        named("engine_read_only", "free disk space");
+        assert!(is_ready(), "it can be searched");
+        settings("null");
+        well();
+        send(&url, "POST", &format!("{index}/_close"), "");
+        named("index_closed", "_open");
+        assert!(!is_ready());
+        send(&url, "POST", &format!("{index}/_open"), "");
+        well();
+        for (fault, code, remedy) in [
+            (Fault::refusal(503), "engine_unavailable", "cluster"),
+            (Fault::refusal(401), "engine_denied", "check the login"),
+            (Fault::Cut(0), "engine_cut", "made again"),
+            (Fault::Silence, "engine_silent", "network"),
+        ] {
+            faults.disturb("", fault);
+            named(code, remedy);
+            faults.heal();
+            well();
+        }
+        send(&url, "DELETE", &index, "");
+        named("index_missing", &format!("instep resume set:{set}"));
+        product.json(&["resume", &format!("set:{set}")]);
+        well();
+        assert_eq!(product.json(&["verify"])["differences"], json!(0), "{node:?}");
+        assert_eq!(server.stop(), Some(0));
+        assert!(status().0, "what nobody waits for is not said");
+    }
+}
+
 /// Blocked, closed, without its alias, deleted, replaced: by hand, while rows change.
 #[test]
 fn an_index_by_hand() {
@@ -270,5 +338,48 @@ fn a_set_that_moves_and_comes_back() {
             json!(true),
             "{cluster}"
         );
+    }
+}
+
+/// Runs by the clock, each another owner: what each deletes is settled by it, and not by a later one.
+#[test]
+fn jobs_that_delete_leave_nothing_to_do() {
+    for node in Node::ALL {
+        let Some(url) = node.url() else { continue };
+        let folder = tempfile::tempdir().unwrap();
+        let database = shop::write(folder.path());
+        let (text, _clean) = configuration(PRODUCTS, &url, "jobs");
+        let product = Product::new(folder.path(), &text);
+        assert_eq!(product.json(&["sync", "--once"])["complete"], json!(true));
+        for id in [4, 5] {
+            let sql = format!("delete from product where id = {id}");
+            database.execute(&sql, []).unwrap();
+            let done = product.json(&["sync", "--once"]);
+            let set = &done["sets"][0];
+            assert_eq!(
+                (&done["complete"], &set["lag"], &set["counts"]["retries"]),
+                (&json!(true), &json!(0), &json!(0)),
+                "{node:?}: {done}"
+            );
+        }
+        // Whoever is killed may have a write on its way: then it is waited for.
+        let killed = product.serve();
+        rename(&database, "alive");
+        eventually("the owner to be at work", Duration::from_secs(30), || {
+            found(&killed, "alive") == 1
+        });
+        drop(killed);
+        database
+            .execute_batch("delete from product_tag where product_id = 3; delete from product where id = 3")
+            .unwrap();
+        let done = product.json(&["sync", "--once"]);
+        assert_eq!(done["sets"][0]["counts"]["retries"], json!(1), "{done}");
+        let shown = product.run(&["status"]);
+        let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+        assert!(
+            shown.contains("deletes are done") && !shown.contains("mend the rows"),
+            "{shown}"
+        );
+        assert_eq!(product.json(&["verify"])["differences"], json!(0), "{node:?}");
     }
 }

@@ -275,6 +275,7 @@ fn a_sync_that_is_given_a_time_ends_without_a_cluster() {
     let product = Product::new(folder.path(), &configuration("nowhere", "http://127.0.0.1:1", ""));
     let said = product.refused(&["sync", "--once", "--within", "3s"], 1);
     for part in [
+        "the set waits",
         "not everything was indexed within 3 s",
         "set nowhere",
         "cannot be reached",

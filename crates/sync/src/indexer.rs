@@ -218,7 +218,10 @@ impl Indexer {
                     return Err(error);
                 }
                 Stop::Halt(error) if error.is_transient() => {
-                    self.report(Some(&error));
+                    if self.report(Some(&error)) {
+                        let problem = Problem::of_set(&error, &self.set).line();
+                        tracing::warn!(set = %self.set, code = error.code(), "the set waits: {problem}");
+                    }
                     if began.elapsed() > most {
                         backoff.reset();
                     }
@@ -250,9 +253,9 @@ impl Indexer {
             }
         }
         let owned = self.log.own(&self.set, &self.owner).await?;
-        self.prepare().await?;
+        let all_made = self.prepare().await?;
         tracing::info!(set = %self.set, position = owned.position.0, "indexing");
-        let mut tenure = Tenure::new(self, owned).await?;
+        let mut tenure = Tenure::new(self, owned, all_made).await?;
         self.report(None);
         self.activity.send_modify(|activity| activity.working = true);
         Ok(tenure.run(shutdown).await)
@@ -268,11 +271,12 @@ impl Indexer {
 
     /// Makes the index of each collection exist. An index that is not there although the log believes that documents
     /// were written to it, or that has to be made again, is scanned from the beginning: that is written down first, so
-    /// that a crash in between scans again rather than leaving it empty.
-    async fn prepare(&self) -> Result<()> {
+    /// that a crash in between scans again rather than leaving it empty. Whether all of them were made just now.
+    async fn prepare(&self) -> Result<bool> {
         if !self.engine.capabilities().stores {
-            return Ok(());
+            return Ok(true);
         }
+        let mut all_made = true;
         self.stays().await?;
         let there = self.engine.indexes().await?;
         let scans = self.log.scans(&self.set).await?;
@@ -287,14 +291,10 @@ impl Indexer {
                 self.engine.drop_index(index).await?;
             }
             for partition in target.partitions.iter() {
-                self.prepare_partition(
-                    name,
-                    target,
-                    partition,
-                    begun && !there.contains(&partition.index),
-                    remade,
-                )
-                .await?;
+                let is_gone = begun && !there.contains(&partition.index);
+                all_made &= self
+                    .prepare_partition(name, target, partition, is_gone, remade)
+                    .await?;
             }
             if let Some(definition) = leave {
                 self.log
@@ -303,7 +303,7 @@ impl Indexer {
                 self.log.set_memo(&remake_memo(&self.set, name), None).await?;
             }
         }
-        Ok(())
+        Ok(all_made)
     }
 
     /// What the log knows of a set's documents holds in the store where they were written. In another one, what is there
@@ -334,7 +334,7 @@ impl Indexer {
         partition: &Partition,
         is_gone: bool,
         remade: bool,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let rescan = [(name.clone(), target.fingerprint.clone())];
         let index = &partition.index;
         if remade {
@@ -348,13 +348,14 @@ impl Indexer {
         let ensure = || self.engine.ensure(index, &partition.mapping, &self.settings);
         let ensured = ensure().await.context(|| format!("preparing index `{index}`"))?;
         match ensured {
-            Ensured::Created | Ensured::Unchanged | Ensured::Extended => Ok(()),
+            Ensured::Created => Ok(true),
+            Ensured::Unchanged | Ensured::Extended => Ok(false),
             Ensured::Outdated => {
                 tracing::warn!(set = %self.set, %index, "another version made the index: it is made again and filled by a scan");
                 self.log.rescan(&self.set, &rescan, false).await?;
                 self.engine.drop_index(index).await?;
                 match ensure().await? {
-                    Ensured::Created | Ensured::Unchanged | Ensured::Extended => Ok(()),
+                    Ensured::Created | Ensured::Unchanged | Ensured::Extended => Ok(false),
                     Ensured::Outdated | Ensured::NeedsNewIndex => Err(self.contradicted(name, index)),
                 }
             }
@@ -409,13 +410,14 @@ impl Indexer {
         Ok(())
     }
 
-    pub(crate) fn report(&self, error: Option<&Error>) {
+    /// Shows what is wrong, or that nothing is. Whether that is news.
+    pub(crate) fn report(&self, error: Option<&Error>) -> bool {
         let problem = error.map(|error| Problem::of_set(error, &self.set));
         self.activity.send_if_modified(|activity| {
             let differs = activity.problem != problem;
             activity.problem = problem;
             differs
-        });
+        })
     }
 }
 

@@ -42,4 +42,5 @@ pub use signal::SignalledLog;
 pub use status::{
     Activity, HaltedCollection, Problem, Shutdown, SourceState, SourceStatus, definition_memo, remake_memo,
 };
+pub use tenure::DELETE_UNCONFIRMED;
 pub use verify::{Difference, DifferenceKind, Verified, Verify, VerifyOptions};

@@ -142,6 +142,11 @@ pub(crate) fn place_memo(set: &SetName) -> String {
     format!("place/{set}")
 }
 
+/// The name of the memo that says which owner of a set ended in order, and until when a write older than it may arrive.
+pub(crate) fn ended_memo(set: &SetName) -> String {
+    format!("ended/{set}")
+}
+
 /// The name of the memo by which a person lets the indexes of a collection in a set be made again: emptied, and filled by a
 /// scan. Its first line is the fingerprint of the definition that it is meant for, the rest what [`definition_memo`] holds
 /// once that has begun and this is gone.

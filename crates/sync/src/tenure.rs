@@ -4,6 +4,8 @@
 //! build starts as soon as there is something and its lane has room for one, so an idle set reacts at once; while
 //! batches are under way, further touches of a document fold. Settling never waits for reads, nor reads for it.
 
+mod end;
+mod look;
 mod pause;
 mod scans;
 
@@ -50,16 +52,15 @@ const SECOND_BUILDS: usize = 2;
 const HELD: usize = 100_000;
 /// Retries looked up at once.
 const DUE: usize = 500;
-/// An engine that has not answered for so long is said to be silent; it is waited for all the same.
-const SILENT: Duration = Duration::from_secs(3);
 /// The code of a delete that was done, and is repeated once an older write can arrive no more.
-pub(crate) const DELETE_UNCONFIRMED: &str = "delete_unconfirmed";
+pub const DELETE_UNCONFIRMED: &str = "delete_unconfirmed";
 
 enum Event {
     Built(Result<BuiltBatch, Box<FailedBatch>>),
     Applied(Result<AppliedBatch, Box<FailedBatch>>),
     Enumerated(Step, Result<Enumerated>),
     Settled(Result<()>),
+    Looked(Result<()>),
 }
 
 /// What a lane has under way.
@@ -100,7 +101,10 @@ enum Started {
 pub(crate) struct Tenure<'a> {
     on: &'a Indexer,
     context: Arc<Context>,
-    began: Instant,
+    /// Until then a write of a former owner may arrive.
+    former_until: Instant,
+    /// Until then one of our own may whose outcome is unknown.
+    unknown_until: Instant,
     flight: Flight,
     walks: BTreeMap<CollectionName, Walk>,
     breaker: Breaker,
@@ -117,6 +121,8 @@ pub(crate) struct Tenure<'a> {
     hold: Hold,
     /// When the engine last answered, or was first asked after a rest.
     heard: Instant,
+    /// When an idle engine was last looked at; `None` while it is.
+    looked: Option<Instant>,
     /// Collections that could not be built or enumerated.
     health: Health,
     random: Random,
@@ -127,13 +133,15 @@ pub(crate) struct Tenure<'a> {
 }
 
 impl<'a> Tenure<'a> {
-    pub(crate) async fn new(on: &'a Indexer, owned: Owned) -> Result<Self> {
+    /// `all_made`: the set's indexes were made just now.
+    pub(crate) async fn new(on: &'a Indexer, owned: Owned, all_made: bool) -> Result<Self> {
         let mut signal = on.log.watch();
         let seen = *signal.borrow_and_update();
         let troubled = !on.log.troubles(&on.set, None, 1).await?.is_empty();
         for collection in on.targets.keys() {
             on.write_halt(collection, None).await?;
         }
+        let former = end::former(on, &owned, all_made).await?;
         let now = Instant::now();
         let flight = Flight::new(owned.position, troubled);
         let context = Arc::new(Context {
@@ -143,7 +151,8 @@ impl<'a> Tenure<'a> {
             log: on.log.clone(),
         });
         Ok(Tenure {
-            began: now,
+            former_until: now + former,
+            unknown_until: now,
             flight,
             context,
             walks: BTreeMap::new(),
@@ -157,6 +166,7 @@ impl<'a> Tenure<'a> {
             scans_changed: true,
             hold: hold(on, 1),
             heard: now,
+            looked: Some(now),
             health: Health::new(on.options.grace, on.options.backoff.1),
             random: Random(on.options.seed ^ 2),
             seen,
@@ -170,7 +180,9 @@ impl<'a> Tenure<'a> {
     pub(crate) async fn run(&mut self, shutdown: &mut Shutdown) -> Stop {
         match self.work(shutdown).await {
             Ok(stop) => {
-                let _ = tokio::time::timeout(self.on.options.drain, self.drain()).await;
+                if let Ok(true) = tokio::time::timeout(self.on.options.drain, self.drain()).await {
+                    self.write_end().await;
+                }
                 stop
             }
             Err(error) => Stop::of(error),
@@ -216,16 +228,16 @@ impl<'a> Tenure<'a> {
         self.on.follows().await.unwrap_or(true)
     }
 
-    /// Finishes and settles what is under way; starts nothing new.
-    async fn drain(&mut self) {
+    /// Finishes and settles what is under way; starts nothing new. Whether all of it has ended.
+    async fn drain(&mut self) -> bool {
         loop {
             self.start_applies();
             self.start_settle();
             let Some(ended) = self.tasks.join_next().await else {
-                return;
+                return true;
             };
             if self.handle(ended).is_err() {
-                return;
+                return false;
             }
         }
     }
@@ -235,9 +247,9 @@ impl<'a> Tenure<'a> {
             return until;
         }
         let holds = self.health.next_try(Instant::now()).into_iter();
-        let silent = Some(self.heard + SILENT).filter(|_| self.is_applying() && self.hold.until.is_none());
         holds
-            .chain(silent)
+            .chain(self.next_silence())
+            .chain(self.next_look())
             .chain(self.flight.next_delayed())
             .chain([self.next_poll])
             .min()
@@ -292,7 +304,17 @@ impl<'a> Tenure<'a> {
             return Ok(());
         }
         self.start_enumerating().await?;
-        self.start_second().await
+        self.start_second().await?;
+        self.start_look(now);
+        Ok(())
+    }
+
+    /// The engine answers: what was said of it holds no more.
+    fn answered(&mut self) {
+        if self.hold.until.take().is_some() {
+            self.hold.backoff.reset();
+            self.on.report(None);
+        }
     }
 
     async fn start_live(&mut self) -> Result<()> {
@@ -429,18 +451,6 @@ impl<'a> Tenure<'a> {
         self.lanes.iter().any(|traffic| traffic.applying > 0)
     }
 
-    /// Says that the engine is silent, until it answers.
-    fn notice_silence(&mut self, now: Instant) {
-        if self.is_applying() && self.hold.until.is_none() && now >= self.heard + SILENT {
-            let message = format!("the engine has not answered for {} s", SILENT.as_secs());
-            let error = Error::transient("engine_silent", message).with_remedy(
-                "look at its load and at the network between; what it was asked is asked again by itself",
-            );
-            self.on.report(Some(&error));
-            self.hold.until = Some(now);
-        }
-    }
-
     fn start_applies(&mut self) {
         if self.hold.is_on(Instant::now()) {
             return;
@@ -503,6 +513,7 @@ impl<'a> Tenure<'a> {
                 self.settling = false;
                 result
             }
+            Event::Looked(result) => self.looked(result),
         }
     }
 
@@ -552,10 +563,7 @@ impl<'a> Tenure<'a> {
         let traffic = &mut self.lanes[batch.route.lane as usize];
         traffic.applying -= 1;
         traffic.bytes -= batch.bytes;
-        if self.hold.until.take().is_some() {
-            self.hold.backoff.reset();
-            self.on.report(None);
-        }
+        self.answered();
         let refused = batch.items.iter().filter_map(|(_, verdict)| match verdict {
             Verdict::Refused(failure) => Some(failure),
             Verdict::Fine(_) | Verdict::Kept | Verdict::Buried(_) | Verdict::Later(_) => None,
@@ -610,7 +618,7 @@ impl<'a> Tenure<'a> {
     /// our own whose outcome is unknown, or one of a former owner, whatever entry it was for, until its last request
     /// has ended. Where in the log the document stood tells nothing: one touched in flight has moved to the tail.
     fn must_be_repeated(&self, job: &Job) -> bool {
-        let former_may_write = self.began.elapsed() < self.on.options.deadline;
+        let former_may_write = Instant::now() < self.former_until;
         self.on.engine.capabilities().forgets_deletes && (job.wanted.unconfirmed || former_may_write)
     }
 
@@ -634,6 +642,7 @@ impl<'a> Tenure<'a> {
 
     /// Again soon; after some attempts, later and durably, so that the position can move on.
     fn later(&mut self, job: &Job, failure: Failure) -> Landing {
+        self.is_unknown();
         let options = &self.on.options;
         let attempts = job.wanted.attempts + 1;
         if attempts < options.attempts {
@@ -668,6 +677,7 @@ impl<'a> Tenure<'a> {
             Phase::Apply => {
                 traffic.applying -= 1;
                 traffic.bytes -= bytes;
+                self.is_unknown();
             }
         }
         let until = match (error.fault(), phase) {

@@ -456,6 +456,7 @@ mod tests {
             plan: Plan::of(&mapping),
             known: Arc::new(Known {
                 mapping,
+                uuid: None,
                 since: tokio::time::Instant::now(),
             }),
         }

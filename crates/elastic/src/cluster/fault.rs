@@ -86,22 +86,12 @@ impl Told {
 pub(crate) fn of_everyone(status: u16, told: &Told) -> Option<Error> {
     if told.is("cluster_block_exception") {
         if told.says("read-only") || told.says("index write") {
-            return Some(
-                Error::transient("engine_read_only", "the cluster takes no writes: the index is read-only")
-                    .with_remedy(
-                        "free disk space on the cluster; where the block stays, set index.blocks.read_only_allow_delete \
-                         (or index.blocks.read_only, index.blocks.write) to null, and indexing goes on by itself; an \
-                         index that Elasticsearch 7 made stays so under 9: delete it, then: instep resume set:<name>",
-                    ),
-            );
+            return Some(read_only());
         }
         return Some(unavailable("the cluster is blocked"));
     }
     if told.is("index_closed_exception") {
-        return Some(
-            Error::transient("index_closed", "the index is closed")
-                .with_remedy("open it: POST /<index>/_open; indexing goes on by itself"),
-        );
+        return Some(closed());
     }
     let full = [
         "es_rejected_execution_exception",
@@ -158,6 +148,25 @@ pub(crate) fn too_long() -> Error {
     .with_remedy("ask for less at once")
 }
 
+/// No write is taken.
+pub(crate) fn read_only() -> Error {
+    Error::transient(
+        "engine_read_only",
+        "the cluster takes no writes: the index is read-only",
+    )
+    .with_remedy(
+        "free disk space on the cluster; where the block stays, set index.blocks.read_only_allow_delete \
+         (or index.blocks.read_only, index.blocks.write) to null, and indexing goes on by itself; an \
+         index that Elasticsearch 7 made stays so under 9: delete it, then: instep resume set:<name>",
+    )
+}
+
+/// Neither reads nor writes are taken.
+pub(crate) fn closed() -> Error {
+    Error::transient("index_closed", "the index is closed")
+        .with_remedy("open it: POST /<index>/_open; indexing goes on by itself")
+}
+
 /// The index is not there although it was made.
 pub(crate) fn missing(index: &str) -> Error {
     Error::fatal("index_missing", format!("the index `{index}` is gone"))
@@ -181,7 +190,9 @@ pub(crate) fn of_administration(status: u16, body: &[u8], what: &str) -> Error {
     }
     let error = match status {
         500.. => unavailable("the cluster failed"),
-        _ => Error::invalid("cluster_refused", said(&told)),
+        _ => Error::invalid("cluster_refused", said(&told)).with_remedy(
+            "mend the settings in the cluster's section and start again; or mend the cluster, then: instep resume set:<name>",
+        ),
     };
     error.context(what.to_owned())
 }

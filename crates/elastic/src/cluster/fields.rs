@@ -53,6 +53,8 @@ pub(crate) fn paths_of(path: &str) -> String {
 #[derive(Clone, Debug)]
 pub(crate) struct Known {
     pub(crate) mapping: Mapping,
+    /// The id that the cluster gave to the index.
+    pub(crate) uuid: Option<String>,
     /// When that was learned.
     pub(crate) since: tokio::time::Instant,
 }

@@ -24,6 +24,9 @@ const FIELDS_BY_DEFAULT: usize = 1_000;
 /// What a cluster does with members that no field names: it refuses the document.
 const DYNAMIC: &str = "strict";
 
+/// Indexes that one request names, so that its address is no longer than all take.
+const LOOKED_AT_ONCE: usize = 20;
+
 /// How long the mapping of an index is taken for what it was: another process may extend it.
 const BELIEVED: std::time::Duration = std::time::Duration::from_secs(30);
 
@@ -48,10 +51,18 @@ struct Described {
     settings: BTreeMap<String, Value>,
 }
 
+/// The settings of an index.
+#[derive(Deserialize)]
+struct Settled {
+    settings: BTreeMap<String, Value>,
+}
+
 #[derive(Deserialize)]
 struct Mappings {
     #[serde(rename = "_meta")]
     meta: Option<Meta>,
+    #[serde(rename = "_source")]
+    source: Option<Map<String, Value>>,
     dynamic: Option<Value>,
 }
 
@@ -100,14 +111,16 @@ impl Inner {
         self.done(&answer, index, "making")?;
         match self.describe(index).await? {
             // Templates of the cluster's have their say in what was made.
-            Some(described) if durable(&described.settings).is_err() => {
+            Some(described) if described.keeps().is_err() => {
                 self.drop_index(index).await?;
-                durable(&described.settings)?;
+                described.keeps()?;
             }
-            Some(described) => self.sign(index, note, &described).await?,
+            Some(described) => {
+                self.sign(index, note, &described).await?;
+                self.learn(index, mapping.clone(), &described);
+            }
             None => return Err(fault::missing(index.as_str())),
         }
-        self.learn(index, mapping.clone());
         Ok(Ensured::Created)
     }
 
@@ -120,7 +133,7 @@ impl Inner {
         described: Described,
     ) -> Result<Ensured> {
         let mut note = self.ours(index, &described).await?;
-        durable(&described.settings)?;
+        described.keeps()?;
         if note.layout != LAYOUT {
             return Ok(Ensured::Outdated);
         }
@@ -172,7 +185,7 @@ impl Inner {
         if note.index.is_none() {
             self.sign(index, note.clone(), &described).await?;
         }
-        self.learn(index, note.mapping);
+        self.learn(index, note.mapping, &described);
         Ok(if extended {
             Ensured::Extended
         } else {
@@ -266,6 +279,59 @@ impl Inner {
         }
     }
 
+    /// See [`instep_core::Engine::look`]: by the settings alone, which are short.
+    pub(crate) async fn look(&self, indexes: &[IndexName]) -> Result<()> {
+        for index in indexes {
+            check_name(index)?;
+        }
+        for some in indexes.chunks(LOOKED_AT_ONCE) {
+            let list: Vec<&str> = some.iter().map(IndexName::as_str).collect();
+            let path = format!(
+                "{}/_settings?flat_settings=true&expand_wildcards=all",
+                list.join("%2C")
+            );
+            let answer = self.client.call(Call::get(path)).await?;
+            if !answer.is_success() {
+                let told = fault::Told::read(&answer.body);
+                if answer.status == 404 && told.is("index_not_found_exception") {
+                    let gone = some.iter().find(|index| told.says(&format!("[{index}]")));
+                    return Err(fault::missing(gone.unwrap_or(&some[0]).as_str()));
+                }
+                let what = "looking at the indexes";
+                return Err(fault::of_administration(answer.status, &answer.body, what));
+            }
+            let mut all: BTreeMap<String, Settled> = serde_json::from_slice(&answer.body)
+                .map_err(|_| fault::unreadable("does not tell the settings of indexes"))?;
+            for index in some {
+                // An alias of this name would be answered with the index behind it.
+                let settled = all.remove(index.as_str());
+                let settled = settled.ok_or_else(|| fault::replaced(index.as_str()))?;
+                self.check_state(index, &settled.settings)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an index with these settings is the one that is known, open, and takes writes.
+    fn check_state(&self, index: &IndexName, settings: &BTreeMap<String, Value>) -> Result<()> {
+        let says = |name: &str, text: &str| settings.get(name).is_some_and(|value| as_text(value) == text);
+        let known = self.known().get(index).and_then(|known| known.uuid.clone());
+        if known.is_some_and(|known| !says("index.uuid", &known)) {
+            return Err(fault::replaced(index.as_str()));
+        }
+        if says("index.verified_before_close", "true") {
+            return Err(fault::closed());
+        }
+        let blocks = ["read_only_allow_delete", "read_only", "write"];
+        match blocks
+            .iter()
+            .any(|block| says(&format!("index.blocks.{block}"), "true"))
+        {
+            true => Err(fault::read_only()),
+            false => Ok(()),
+        }
+    }
+
     /// What is known of an index; `NotFound` where there is none.
     pub(crate) async fn known_of(&self, index: &IndexName) -> Result<Arc<Known>> {
         let known = self.known().get(index).cloned();
@@ -281,12 +347,13 @@ impl Inner {
             ));
         };
         let note = self.ours(index, &described).await?;
-        Ok(self.learn(index, note.mapping))
+        Ok(self.learn(index, note.mapping, &described))
     }
 
-    fn learn(&self, index: &IndexName, mapping: Mapping) -> Arc<Known> {
+    fn learn(&self, index: &IndexName, mapping: Mapping, described: &Described) -> Arc<Known> {
         let known = Arc::new(Known {
             mapping,
+            uuid: described.uuid().map(str::to_owned),
             since: Instant::now(),
         });
         self.known().insert(index.clone(), Arc::clone(&known));
@@ -366,6 +433,28 @@ impl Inner {
 }
 
 impl Described {
+    /// Whether documents stay in it, as they were written.
+    fn keeps(&self) -> Result<()> {
+        durable(&self.settings)?;
+        let source = self.mappings.source.iter().flatten();
+        for (option, value) in source {
+            let whole = match option.as_str() {
+                "enabled" => as_text(value) == "true",
+                "includes" | "excludes" => value.as_array().is_some_and(Vec::is_empty),
+                "mode" => as_text(value) == "stored",
+                _ => true,
+            };
+            if !whole {
+                return Err(unsafe_setting(
+                    &format!("_source.{option}"),
+                    &as_text(value),
+                    "a cluster does not keep documents as they were written",
+                ));
+            }
+        }
+        Ok(())
+    }
+
     fn uuid(&self) -> Option<&str> {
         self.settings.get("index.uuid").and_then(Value::as_str)
     }
@@ -414,14 +503,19 @@ fn durable<'a>(settings: impl IntoIterator<Item = (&'a String, &'a Value)>) -> R
             | ("index.mode", "logsdb" | "time_series") => {
                 "a cluster does not keep documents as they were written"
             }
+            ("index.default_pipeline" | "index.final_pipeline", value) if value != "_none" => {
+                "a cluster rewrites documents"
+            }
             _ => continue,
         };
-        return Err(
-            Error::invalid("unsafe_setting", format!("with {name} = {value} {why}"))
-                .with_remedy("leave it out of the settings, and of the cluster's index templates"),
-        );
+        return Err(unsafe_setting(name, &value, why));
     }
     Ok(())
+}
+
+fn unsafe_setting(name: &str, value: &str, why: &str) -> Error {
+    Error::invalid("unsafe_setting", format!("with {name} = {value} {why}"))
+        .with_remedy("leave it out of the settings, and of the cluster's index templates")
 }
 
 /// A setting as a cluster shows it.
@@ -474,6 +568,7 @@ mod tests {
             ("translog", json!({"durability": "async"})),
             ("mapping.source.mode", json!("synthetic")),
             ("index.mode", json!("logsdb")),
+            ("default_pipeline", json!("enrich")),
         ] {
             let unsafe_one: Settings = [(name.to_owned(), value)].into();
             assert!(durable(&flat(&unsafe_one)).is_err(), "{name}");

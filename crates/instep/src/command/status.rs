@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use instep_core::Result;
+use instep_sync::DELETE_UNCONFIRMED;
 use serde_json::Value;
 
 use crate::check;
@@ -16,8 +17,8 @@ use crate::wiring::{Access, Parts};
 /// So many tables are named in one line.
 const NAMED: usize = 8;
 
-/// `instep status`: reads the state, also beside a running process. Fails when a set, a collection or a source is halted, or
-/// touches are not conserved.
+/// `instep status`: reads the state, also beside a running process. Fails when a set, a collection or a source is halted, a
+/// set waits for its engine, or touches are not conserved.
 pub(crate) async fn status(path: &Path, output: &Output) -> Result<ExitCode> {
     let config = configuration(path)?;
     let active = config
@@ -51,13 +52,17 @@ pub(crate) async fn status(path: &Path, output: &Output) -> Result<ExitCode> {
     for set in answer["sets"].as_array_mut().into_iter().flatten() {
         let configured = config.sets.iter().any(|known| set["set"] == known.name.as_str());
         set["configured"] = configured.into();
+        if !runs {
+            // Nobody asks its engine.
+            set["problem"] = Value::Null;
+        }
     }
     output.result(&table(&answer), &answer);
     let healthy = answer["sets"]
         .as_array()
         .into_iter()
         .flatten()
-        .all(|set| set["state"] != "halted" && set["conserved"] == true);
+        .all(|set| set["state"] != "halted" && set["problem"].is_null() && set["conserved"] == true);
     let none = |halted: &str| answer[halted].as_array().is_none_or(Vec::is_empty);
     let healthy = healthy && none("halted_sources") && none("halted_collections");
     Ok(if healthy {
@@ -100,6 +105,16 @@ pub(crate) fn table(status: &Value) -> String {
             counts["retries"].to_string(),
             counts["dead_letters"].to_string(),
         ]);
+        if set["state"] != "halted" && set["problem"].is_object() {
+            let part = |name: &str| set["problem"][name].as_str().unwrap_or_default();
+            notes.push(format!(
+                "set {} waits: {} ({})\n    next: {}",
+                set["set"].as_str().unwrap_or_default(),
+                part("message"),
+                part("code"),
+                part("remedy")
+            ));
+        }
         if let Some(reason) = set["reason"].as_str() {
             notes.push(format!(
                 "set {} is halted: {reason}",
@@ -166,7 +181,17 @@ pub(crate) fn table(status: &Value) -> String {
     for source in status["sources"].as_array().into_iter().flatten() {
         notes.extend(source_notes(source));
     }
-    for trouble in status["troubles"].as_array().into_iter().flatten() {
+    let troubles = status["troubles"].as_array().map_or(&[][..], Vec::as_slice);
+    let (repeated, troubles): (Vec<&Value>, Vec<&Value>) = troubles
+        .iter()
+        .partition(|trouble| trouble["code"] == DELETE_UNCONFIRMED);
+    if !repeated.is_empty() {
+        notes.push(
+            "deletes are done, and repeated once no write that is older than they can arrive any more: within two minutes"
+                .to_owned(),
+        );
+    }
+    for trouble in &troubles {
         let part = |name: &str| trouble[name].as_str().unwrap_or_default();
         let what = if trouble["dead"] == true {
             "not indexed"
@@ -186,11 +211,11 @@ pub(crate) fn table(status: &Value) -> String {
         set["counts"]["retries"].as_u64().unwrap_or(0) + set["counts"]["dead_letters"].as_u64().unwrap_or(0)
     };
     let total: u64 = status["sets"].as_array().into_iter().flatten().map(counted).sum();
-    let named = status["troubles"].as_array().map_or(0, Vec::len) as u64;
+    let named = (troubles.len() + repeated.len()) as u64;
     if total > named {
         notes.push(format!("and {} more", total - named));
     }
-    if named > 0 {
+    if !troubles.is_empty() {
         notes.push(
             "mend the rows, or the fields' types: the next change of a row tries its document again"
                 .to_owned(),
