@@ -58,6 +58,8 @@ pub struct ClusterOptions {
     pub bulk_documents: usize,
     /// Bytes of the longest answer that is read; where several documents are more, fewer are asked for at once.
     pub answer_bytes: usize,
+    /// Who fills the indexes: written into each, and one that another made is refused by name. Empty: it is not asked.
+    pub owner: String,
 }
 
 /// No credentials, 20 seconds, 8 MB and 2,000 documents; answers of up to 128 MB.
@@ -71,6 +73,7 @@ impl Default for ClusterOptions {
             bulk_bytes: 8 << 20,
             bulk_documents: 2_000,
             answer_bytes: 128 << 20,
+            owner: String::new(),
         }
     }
 }
@@ -117,6 +120,7 @@ struct Inner {
     throttle: Throttle,
     bulk_bytes: usize,
     bulk_documents: usize,
+    owner: String,
     /// What is known of indexes, from making or from asking for them.
     known: Mutex<HashMap<IndexName, Arc<Known>>>,
 }
@@ -147,6 +151,7 @@ impl Cluster {
             throttle: Throttle::new(MOST_BULKS),
             bulk_bytes: options.bulk_bytes.max(1),
             bulk_documents: options.bulk_documents.max(1),
+            owner: options.owner,
             known: Mutex::default(),
         })))
     }

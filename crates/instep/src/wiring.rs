@@ -5,6 +5,7 @@
 mod away;
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -287,12 +288,13 @@ impl Parts {
             definitions::settle(&config, &collections, &log).await?;
             away::remember(&log, schemas).await?;
         }
+        let owner = identity(&log, access).await?;
         let mut engines = BTreeMap::new();
         for cluster in &config.clusters {
             if config.sets.iter().any(|set| set.cluster == cluster.name) {
                 engines.insert(
                     cluster.name.clone(),
-                    open_engine(&config.state, &cluster.name, &cluster.engine, access)?,
+                    open_engine(&config.state, &cluster.name, &cluster.engine, access, &owner)?,
                 );
             }
         }
@@ -381,7 +383,29 @@ fn open_log(state: &Path, access: Access) -> Result<Arc<dyn ChangeLog>> {
     }
 }
 
-fn open_engine(state: &Path, cluster: &ClusterName, engine: &EngineConfig, access: Access) -> Result<Opened> {
+/// Who this state is, to clusters that others may use, too: made once, at random; empty in one that is older and was not
+/// opened to index since.
+async fn identity(log: &SignalledLog, access: Access) -> Result<String> {
+    const MEMO: &str = "identity";
+    if let Some(known) = log.memo(MEMO).await? {
+        return Ok(known);
+    }
+    if access == Access::Guest {
+        return Ok(String::new());
+    }
+    let random = || RandomState::new().hash_one(std::process::id());
+    let made = format!("{:016x}{:016x}", random(), random());
+    log.set_memo(MEMO, Some(&made)).await?;
+    Ok(made)
+}
+
+fn open_engine(
+    state: &Path,
+    cluster: &ClusterName,
+    engine: &EngineConfig,
+    access: Access,
+    owner: &str,
+) -> Result<Opened> {
     match engine {
         EngineConfig::Embedded { writer_memory } => {
             let options = instep_embedded::Options {
@@ -403,7 +427,7 @@ fn open_engine(state: &Path, cluster: &ClusterName, engine: &EngineConfig, acces
             search: None,
         }),
         EngineConfig::Cluster(urls) => {
-            let engine = Arc::new(open_cluster(urls)?);
+            let engine = Arc::new(open_cluster(urls, owner)?);
             Ok(Opened {
                 engine: engine.clone(),
                 search: Some(engine),
@@ -413,7 +437,7 @@ fn open_engine(state: &Path, cluster: &ClusterName, engine: &EngineConfig, acces
 }
 
 /// A handle of a cluster; nothing is asked yet.
-fn open_cluster(cluster: &ClusterUrls) -> Result<Cluster> {
+fn open_cluster(cluster: &ClusterUrls, owner: &str) -> Result<Cluster> {
     let credentials = match &cluster.login {
         Login::Nobody => Credentials::None,
         Login::User(user, password) => Credentials::Basic {
@@ -429,6 +453,7 @@ fn open_cluster(cluster: &ClusterUrls) -> Result<Cluster> {
         urls: cluster.urls.clone(),
         credentials,
         authorities: cluster.authorities.clone(),
+        owner: owner.to_owned(),
         ..ClusterOptions::default()
     })
 }
@@ -436,7 +461,7 @@ fn open_cluster(cluster: &ClusterUrls) -> Result<Cluster> {
 /// Why a cluster can never be spoken to, as far as its section alone says it.
 pub(crate) fn refused_cluster(engine: &EngineConfig) -> Option<Error> {
     match engine {
-        EngineConfig::Cluster(urls) => open_cluster(urls).err(),
+        EngineConfig::Cluster(urls) => open_cluster(urls, "").err(),
         EngineConfig::Embedded { .. } | EngineConfig::Null => None,
     }
 }
@@ -444,7 +469,7 @@ pub(crate) fn refused_cluster(engine: &EngineConfig) -> Option<Error> {
 /// What answers at a cluster's address, in words; `None` for what has none.
 pub(crate) async fn product(engine: &EngineConfig) -> Option<Result<String>> {
     match engine {
-        EngineConfig::Cluster(urls) => Some(match open_cluster(urls) {
+        EngineConfig::Cluster(urls) => Some(match open_cluster(urls, "") {
             Ok(cluster) => cluster.product().await,
             Err(error) => Err(error),
         }),

@@ -383,3 +383,52 @@ fn jobs_that_delete_leave_nothing_to_do() {
         assert_eq!(product.json(&["verify"])["differences"], json!(0), "{node:?}");
     }
 }
+
+/// Two installations that call their sets alike, and one whose state was lost: neither writes over what is there, nor
+/// shows it.
+#[test]
+fn an_index_that_another_fills_is_left_alone() {
+    for node in Node::ALL {
+        let Some(url) = node.url() else { continue };
+        let (text, _clean) = configuration(PRODUCTS, &url, "shared");
+        let set = format!("shared_{}", std::process::id());
+        let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let [first, second] = folders.each_ref().map(|folder| {
+            let database = shop::write(folder.path());
+            (Product::new(folder.path(), &text), database)
+        });
+        assert_eq!(first.0.json(&["sync", "--once"])["complete"], json!(true));
+        rename(&second.1, "intruder");
+        let server = second.0.serve();
+        let status = || String::from_utf8_lossy(&second.0.run(&["status"]).stdout).into_owned();
+        eventually("it to be named", Duration::from_secs(5), || {
+            let shown = status();
+            shown.contains("index_of_another") && shown.contains(&format!("resume set:{set}"))
+        });
+        let body = json!({ "query": { "match_all": {} } });
+        let answer = server.send("POST", "/product/_search", None, Some(&body));
+        assert!(
+            answer.status >= 500 && !answer.body.contains("bicycle"),
+            "{}",
+            answer.body
+        );
+        assert_eq!(first.0.json(&["verify"])["differences"], json!(0), "{node:?}");
+        // The first is given up: then the second may have the name.
+        let index = format!("documents-{set}-product-unspecified");
+        send(&url, "DELETE", &index, "");
+        second.0.json(&["resume", &format!("set:{set}")]);
+        eventually("its own documents", Duration::from_secs(30), || {
+            found(&server, "intruder") == 1
+        });
+        assert_eq!(second.0.json(&["verify"])["differences"], json!(0), "{node:?}");
+        assert_eq!(server.stop(), Some(0));
+        // Its state is lost.
+        std::fs::remove_dir_all(folders[1].path().join("instep-state")).unwrap();
+        let done = second.0.run(&["sync", "--once", "--json"]);
+        let said = String::from_utf8_lossy(&done.stdout).into_owned();
+        assert!(
+            !done.status.success() && said.contains("index_of_another"),
+            "{said}"
+        );
+    }
+}

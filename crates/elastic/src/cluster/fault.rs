@@ -182,6 +182,18 @@ pub(crate) fn replaced(index: &str) -> Error {
     .with_remedy("delete it, then instep resume set:<name>: it is made anew and filled by a scan")
 }
 
+/// Another instep fills the index.
+pub(crate) fn of_another(index: &str) -> Error {
+    Error::fatal(
+        "index_of_another",
+        format!("the index `{index}` is filled by another instep, or by a state that was lost"),
+    )
+    .with_remedy(
+        "give the set a name that no other has in this cluster; or, where nobody fills the index any more, delete it, then: \
+         instep resume set:<name>",
+    )
+}
+
 /// A failure of a call that is about indexes, not about documents: what the cluster says may be told.
 pub(crate) fn of_administration(status: u16, body: &[u8], what: &str) -> Error {
     let told = Told::read(body);

@@ -1,8 +1,9 @@
 //! Making indexes, changing them in place, dropping them.
 //!
-//! An index carries a note in its mapping's `_meta`: the layout, the fields it was made for, and the ids that the cluster
-//! gave to itself and to the index. An index without the note, or whose note tells other ids, was not made here or was
-//! restored over the one that was: it is refused by name.
+//! An index carries a note in its mapping's `_meta`: the layout, the fields it was made for, the ids that the cluster
+//! gave to itself and to the index, and who fills it. An index without the note, or whose note tells other ids, was not
+//! made here or was restored over the one that was; one that another fills would be overwritten by two. Both are refused
+//! by name.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -40,6 +41,9 @@ struct Note {
     cluster: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     index: Option<String>,
+    /// Who fills it; nobody yet in an index that is older than this line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    owner: Option<String>,
 }
 
 /// An index as the cluster describes it.
@@ -101,6 +105,7 @@ impl Inner {
             mapping: mapping.clone(),
             cluster: None,
             index: None,
+            owner: self.owner(),
         };
         let made = json!({
             "settings": all,
@@ -182,7 +187,7 @@ impl Inner {
                 .await?;
             self.done(&answer, index, "extending")?;
         }
-        if note.index.is_none() {
+        if note.index.is_none() || (note.owner.is_none() && self.owner().is_some()) {
             self.sign(index, note.clone(), &described).await?;
         }
         self.learn(index, note.mapping, &described);
@@ -213,13 +218,21 @@ impl Inner {
         if !same(&note.cluster, Some(&product.cluster)) || !same(&note.index, described.uuid()) {
             return Err(fault::replaced(index.as_str()));
         }
-        Ok(note)
+        match (&note.owner, self.owner()) {
+            (Some(other), Some(own)) if *other != own => Err(fault::of_another(index.as_str())),
+            _ => Ok(note),
+        }
+    }
+
+    fn owner(&self) -> Option<String> {
+        Some(self.owner.clone()).filter(|owner| !owner.is_empty())
     }
 
     /// Writes the ids of cluster and index into the note of an index that was just made.
     async fn sign(&self, index: &IndexName, mut note: Note, described: &Described) -> Result<()> {
         note.cluster = Some(self.client.product().await?.cluster.clone());
         note.index = described.uuid().map(str::to_owned);
+        note.owner = note.owner.or_else(|| self.owner());
         let change = json!({"_meta": {"instep": note}});
         let answer = self
             .client
