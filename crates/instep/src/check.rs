@@ -21,7 +21,7 @@ use crate::config::joins::{Meant, meant};
 use crate::config::{Config, EngineConfig, Schemas, SourceConfig};
 use crate::following::RECORDED;
 use crate::serving;
-use crate::wiring::{create_index, in_full, product};
+use crate::wiring::{create_index, in_full, look, product};
 
 /// Everything that is, or is not, as it should be. `sources` are those of the configuration that could be opened; one
 /// that is missing is reported, and what depends on it is left out.
@@ -145,6 +145,9 @@ async fn clusters(config: &Config) -> Vec<Finding> {
                 let sets = config.sets.iter().filter(|set| set.cluster == cluster.name);
                 let sets: Vec<&str> = sets.map(|set| set.name.as_str()).collect();
                 findings.extend(roles(&subject, &product, &sets));
+                if let Err(error) = look(&cluster.engine, &sets).await {
+                    findings.push(failed(&subject, &error));
+                }
             }
             Some(Err(error)) => findings.push(failed(&subject, &error)),
             None => {}

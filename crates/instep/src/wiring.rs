@@ -477,6 +477,23 @@ pub(crate) async fn product(engine: &EngineConfig) -> Option<Result<String>> {
     }
 }
 
+/// Looks at the indexes of these sets that are there: whether they can be listed, are open, and take writes.
+pub(crate) async fn look(engine: &EngineConfig, sets: &[&str]) -> Result<()> {
+    let EngineConfig::Cluster(urls) = engine else {
+        return Ok(());
+    };
+    let cluster = open_cluster(urls, "")?;
+    let mut indexes = cluster.indexes().await?;
+    indexes.retain(|index| {
+        let of = |set: &&str| index.as_str().starts_with(&format!("documents-{set}-"));
+        sets.iter().any(of)
+    });
+    match indexes.is_empty() {
+        true => Ok(()),
+        false => cluster.look(&indexes).await,
+    }
+}
+
 /// Milliseconds since 1970.
 pub(crate) fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

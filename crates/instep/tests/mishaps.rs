@@ -74,6 +74,12 @@ fn an_idle_set_notices() {
         send(&url, "POST", &format!("{index}/_close"), "");
         named("index_closed", "_open");
         assert!(!is_ready());
+        let check = product.run(&["check"]);
+        let shown = String::from_utf8_lossy(&check.stdout).into_owned();
+        assert!(
+            !check.status.success() && shown.contains("the index is closed"),
+            "{shown}"
+        );
         send(&url, "POST", &format!("{index}/_open"), "");
         well();
         for (fault, code, remedy) in [

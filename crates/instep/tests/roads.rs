@@ -285,4 +285,20 @@ fn a_sync_that_is_given_a_time_ends_without_a_cluster() {
     }
     let said = product.refused(&["sync", "--once", "--within", "soon"], 2);
     assert!(said.contains("is not a duration"), "{said}");
+    let demo = product.refused(
+        &[
+            "demo",
+            "--folder",
+            "market",
+            "--cars",
+            "10",
+            "--cluster",
+            "http://127.0.0.1:1",
+        ],
+        1,
+    );
+    assert!(
+        demo.contains("cannot be reached") && !demo.contains("curl"),
+        "{demo}"
+    );
 }

@@ -380,6 +380,13 @@ fn of_the_road(error: &reqwest::Error) -> Error {
         )
         .with_remedy("name the authority that signed it: ca = \"<PEM file>\" in the cluster's section");
     }
+    if why.contains("InvalidContentType") {
+        return Error::transient(
+            "engine_unreachable",
+            "what answers at the cluster's address speaks no TLS",
+        )
+        .with_remedy("write http:// instead of https://, or name the port that speaks TLS");
+    }
     if error.is_connect() {
         return Error::transient(
             "engine_unreachable",

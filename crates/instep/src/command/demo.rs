@@ -94,12 +94,20 @@ pub(crate) async fn run(demo: Demo, output: &Output) -> Result<ExitCode> {
     if let Some(url) = &demo.cluster {
         let url = toml::Value::String(url.clone());
         text.push_str(&format!(
-            "\n# Where documents live.\n[cluster.main]\nurl = {url}\n\n[set.{set}]\ncluster = \"main\"\n"
+            "\n# Where documents live.\n[cluster.main]\nurl = {url}\nsettings = {{ number_of_replicas = 0 }}\n\n\
+             [set.{set}]\ncluster = \"main\"\n"
         ));
     }
     std::fs::write(&file, &text).map_err(|error| unwritable(&file, &error))?;
 
     let parts = Parts::open(Config::parse(&file, text, &|_| None)?, Access::Owner).await?;
+    if demo.cluster.is_some() {
+        // It fails here, and not after inviting to an empty index.
+        parts.engine_of(&parts.active())?.engine.place().await?;
+        output.note(&format!(
+            "documents live in the cluster's indexes documents-{set}-*; they stay until the next demo in this folder"
+        ));
+    }
     if demo.cluster.is_some() && former.is_some() {
         forget_former(&parts).await?;
     }
