@@ -27,11 +27,11 @@ pub trait Engine: Send + Sync {
     async fn place(&self) -> Result<String>;
 
     /// Whether these indexes are there as they were made, and take writes: an error is what a write would be told. Asked of
-    /// an engine that has nothing else to do, every second; changes nothing. One that lives in this process has
-    /// nothing to say.
-    async fn look(&self, indexes: &[IndexName]) -> Result<()> {
+    /// an engine that has nothing else to do, every second; changes nothing. `false`: it cannot tell, as one that lives in
+    /// this process.
+    async fn look(&self, indexes: &[IndexName]) -> Result<bool> {
         let _ = indexes;
-        Ok(())
+        Ok(false)
     }
 
     /// Makes the index exist with at least this mapping. Repeating it is harmless.

@@ -178,8 +178,9 @@ impl Engine for Cluster {
         Ok(self.0.client.product().await?.cluster.clone())
     }
 
-    async fn look(&self, indexes: &[IndexName]) -> Result<()> {
-        self.0.look(indexes).await
+    async fn look(&self, indexes: &[IndexName]) -> Result<bool> {
+        self.0.look(indexes).await?;
+        Ok(true)
     }
 
     async fn ensure(&self, index: &IndexName, mapping: &Mapping, settings: &Settings) -> Result<Ensured> {

@@ -62,6 +62,10 @@ impl Operations for Observed {
                 .as_str()
                 .and_then(|name| self.sets.get(name))
                 .map(|activity| activity.borrow().clone());
+            if activity.is_none() {
+                // Nobody works on it here: what was written down of it is over.
+                set["problem"] = Value::Null;
+            }
             set["activity"] = json!(activity);
         }
         status["fan_out_problem"] = json!(*self.fan_outs.borrow());
@@ -83,11 +87,8 @@ impl Operations for Observed {
                 format!("set `{}` {why}", self.active),
             ))
         };
-        let problem = self
-            .sets
-            .get(&self.active)
-            .and_then(|set| set.borrow().problem.clone());
-        let unanswered = problem.filter(|problem| UNANSWERED.contains(&problem.code.as_str()));
+        let activity = self.sets.get(&self.active);
+        let unanswered = activity.is_some_and(|activity| activity.borrow().unanswered);
         match sets.iter().find(|set| set.set == self.active) {
             None => not_ready("does not exist yet"),
             Some(set) if !matches!(set.state, SetState::Following | SetState::Paused) => {
@@ -96,22 +97,11 @@ impl Operations for Observed {
             Some(set) if set.scans.iter().any(|scan| !scan.finished && !scan.both) => {
                 not_ready("is still being filled")
             }
-            Some(_) if unanswered.is_some() => not_ready("cannot be asked"),
+            Some(_) if unanswered => not_ready("cannot be asked"),
             Some(_) => Ok(()),
         }
     }
 }
-
-/// What is wrong with an engine that answers no search either.
-const UNANSWERED: [&str; 7] = [
-    "engine_certificate",
-    "engine_cut",
-    "engine_denied",
-    "engine_timeout",
-    "engine_unavailable",
-    "engine_unreachable",
-    "index_closed",
-];
 
 /// How many retries and dead letters of each set status names; it counts them all.
 const NAMED: usize = 20;

@@ -240,8 +240,12 @@ pub(crate) async fn remember_problem(
     loop {
         let problem = activity.borrow_and_update().problem.clone();
         let text = problem.as_ref().map(|problem| json!(problem).to_string());
-        write(&log, &problem_memo(&set), text.as_deref()).await;
+        let written = log.set_memo(&problem_memo(&set), text.as_deref()).await;
+        if let Err(error) = &written {
+            tracing::warn!(%set, "what the set waits for cannot be written: {error}");
+        }
         tokio::select! {
+            () = tokio::time::sleep(HOUSEKEEPING), if written.is_err() => {}
             changed = activity.wait_for(|activity| code(&activity.problem) != code(&problem)) => {
                 if changed.is_err() {
                     break;

@@ -490,8 +490,23 @@ pub(crate) async fn look(engine: &EngineConfig, sets: &[&str]) -> Result<()> {
     });
     match indexes.is_empty() {
         true => Ok(()),
-        false => cluster.look(&indexes).await,
+        false => cluster.look(&indexes).await.map(drop),
     }
+}
+
+/// Removes the indexes of a set from a cluster, whoever fills them.
+pub(crate) async fn forget(engine: &EngineConfig, set: &SetName) -> Result<()> {
+    let EngineConfig::Cluster(urls) = engine else {
+        return Ok(());
+    };
+    let cluster = open_cluster(urls, "")?;
+    let of_set = format!("documents-{set}-");
+    for index in cluster.indexes().await? {
+        if index.as_str().starts_with(&of_set) {
+            cluster.drop_index(&index).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Milliseconds since 1970.

@@ -86,10 +86,11 @@ fn an_idle_set_notices() {
             (Fault::refusal(503), "engine_unavailable", "cluster"),
             (Fault::refusal(401), "engine_denied", "check the login"),
             (Fault::Cut(0), "engine_cut", "made again"),
-            (Fault::Silence, "engine_silent", "network"),
+            (Fault::Silence, "engine_timeout", "network"),
         ] {
             faults.disturb("", fault);
             named(code, remedy);
+            assert!(!is_ready(), "{code}");
             faults.heal();
             well();
         }
@@ -418,6 +419,16 @@ fn an_index_that_another_fills_is_left_alone() {
             "{}",
             answer.body
         );
+        assert_eq!(first.0.json(&["verify"])["differences"], json!(0), "{node:?}");
+        // One whose documents are in another language meets another index, which is not its own to remove.
+        let third = tempfile::tempdir().unwrap();
+        shop::write(third.path());
+        let english = text.replace("public = true", "public = true\nlanguage = \"en\"");
+        let third = Product::new(third.path(), &english);
+        let said = third.refused(&["sync", "--once", "--within", "10s"], 1);
+        let done = third.run(&["status"]);
+        let shown = String::from_utf8_lossy(&done.stdout).into_owned();
+        assert!(shown.contains("index_of_another"), "{said} {shown}");
         assert_eq!(first.0.json(&["verify"])["differences"], json!(0), "{node:?}");
         // The first is given up: then the second may have the name.
         let index = format!("documents-{set}-product-unspecified");

@@ -27,6 +27,14 @@ use crate::status::{
 };
 use crate::tenure::{Stop, Tenure};
 
+/// An engine of which a write tells this answers no search either.
+const ROAD: [&str; 4] = [
+    "engine_certificate",
+    "engine_cut",
+    "engine_timeout",
+    "engine_unreachable",
+];
+
 /// A set to index: where, and what.
 #[derive(Clone)]
 pub struct SetDefinition {
@@ -212,7 +220,9 @@ impl Indexer {
             });
             match stop {
                 Stop::Shutdown => return Ok(()),
-                Stop::NotFollowing => {}
+                Stop::NotFollowing => {
+                    self.report(None);
+                }
                 Stop::Lost(error) => {
                     self.report(Some(&error));
                     return Err(error);
@@ -410,9 +420,21 @@ impl Indexer {
         Ok(())
     }
 
+    /// Shows whether the engine answers searches, as far as is known here.
+    pub(crate) fn show_answers(&self, answers: bool) {
+        self.activity
+            .send_if_modified(|activity| std::mem::replace(&mut activity.unanswered, !answers) == answers);
+    }
+
     /// Shows what is wrong, or that nothing is. Whether that is news.
     pub(crate) fn report(&self, error: Option<&Error>) -> bool {
         let problem = error.map(|error| Problem::of_set(error, &self.set));
+        if problem
+            .as_ref()
+            .is_some_and(|problem| ROAD.contains(&problem.code.as_str()))
+        {
+            self.show_answers(false);
+        }
         self.activity.send_if_modified(|activity| {
             let differs = activity.problem != problem;
             activity.problem = problem;

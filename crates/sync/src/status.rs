@@ -113,6 +113,8 @@ pub struct Activity {
     pub in_flight: u64,
     /// What is wrong, while something is: a failure it retries by itself, or why it stopped.
     pub problem: Option<Problem>,
+    /// The engine answers nothing, searches neither, as far as was seen.
+    pub unanswered: bool,
     /// Collections that the source no longer fits, by name: they stand still, the others of the set go on. Each goes on
     /// by itself when the source fits it again.
     pub halted: Vec<HaltedCollection>,

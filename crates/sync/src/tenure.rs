@@ -60,7 +60,7 @@ enum Event {
     Applied(Result<AppliedBatch, Box<FailedBatch>>),
     Enumerated(Step, Result<Enumerated>),
     Settled(Result<()>),
-    Looked(Result<()>),
+    Looked(Result<bool>),
 }
 
 /// What a lane has under way.
@@ -311,9 +311,12 @@ impl<'a> Tenure<'a> {
 
     /// The engine answers: what was said of it holds no more.
     fn answered(&mut self) {
+        self.on.show_answers(true);
         if self.hold.until.take().is_some() {
             self.hold.backoff.reset();
-            self.on.report(None);
+            if self.health.is_good() {
+                self.on.report(None);
+            }
         }
     }
 

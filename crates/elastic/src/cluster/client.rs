@@ -44,6 +44,8 @@ pub(crate) struct Call {
     kind: &'static str,
     /// Whether somebody waits for the answer: then it is not compressed, which takes a cluster longer than sending it.
     hurried: bool,
+    /// How long it may take, where that is less than what the options say.
+    within: Option<Duration>,
 }
 
 impl Call {
@@ -75,6 +77,15 @@ impl Call {
             body,
             kind,
             hurried: false,
+            within: None,
+        }
+    }
+
+    /// The same with less time.
+    pub(crate) fn within(self, within: Duration) -> Self {
+        Call {
+            within: Some(within),
+            ..self
         }
     }
 
@@ -150,7 +161,7 @@ impl Client {
             return Ok(known);
         }
         let chosen = self.choose(true).await?;
-        self.verify(&chosen).await
+        self.verify(&chosen, None).await
     }
 
     /// The next request asks first which cluster answers.
@@ -171,7 +182,7 @@ impl Client {
         let mut last = None;
         for _ in 0..self.hosts.count() {
             let chosen = self.choose(!call.hurried).await?;
-            let answered = match self.verified(&chosen).await {
+            let answered = match self.verified(&chosen, call.within).await {
                 Ok(()) => self.send(&chosen, &call).await,
                 Err(error) => Err(error),
             };
@@ -196,24 +207,36 @@ impl Client {
         }
     }
 
-    async fn verified(&self, chosen: &Chosen) -> Result<()> {
+    async fn verified(&self, chosen: &Chosen, within: Option<Duration>) -> Result<()> {
         if !chosen.verified {
-            self.verify(chosen).await?;
+            self.verify(chosen, within).await?;
         }
         Ok(())
     }
 
     /// Asks a host which cluster it belongs to.
-    async fn verify(&self, chosen: &Chosen) -> Result<Arc<Product>> {
-        let answer = self.send(chosen, &Call::get("")).await?;
-        if !answer.is_success() {
-            return Err(fault::of_administration(
+    async fn verify(&self, chosen: &Chosen, within: Option<Duration>) -> Result<Arc<Product>> {
+        let asking = Call {
+            within,
+            ..Call::get("")
+        };
+        let answer = self.send(chosen, &asking).await?;
+        let read = match answer.is_success() {
+            true => Product::read(&answer.body),
+            false => Err(fault::of_administration(
                 answer.status,
                 &answer.body,
                 "asking what answers",
-            ));
-        }
-        let product = Arc::new(Product::read(&answer.body)?);
+            )),
+        };
+        let product = match read {
+            Ok(product) => Arc::new(product),
+            // The address was right once: what answers there now may pass.
+            Err(error) if self.known().is_some() && !error.is_transient() => {
+                return Err(fault::unreadable("does not say what answers"));
+            }
+            Err(error) => return Err(error),
+        };
         let mut known = self.product.lock().unwrap_or_else(PoisonError::into_inner);
         match &*known {
             Some(first) if first.cluster != product.cluster => Err(Error::fatal(
@@ -232,12 +255,13 @@ impl Client {
     }
 
     async fn send(&self, chosen: &Chosen, call: &Call) -> Result<Answer> {
-        let sent = tokio::time::timeout(self.timeout, self.exchange(chosen, call)).await;
+        let timeout = call.within.unwrap_or(self.timeout);
+        let sent = tokio::time::timeout(timeout, self.exchange(chosen, call)).await;
         let answered = match sent {
             Ok(answered) => answered,
             Err(_) => Err(Error::transient(
                 "engine_timeout",
-                format!("the cluster did not answer within {:?}", self.timeout),
+                format!("the cluster did not answer within {timeout:?}"),
             )
             .with_remedy("look at the cluster's load and at the network")),
         };
@@ -329,11 +353,7 @@ async fn whole(mut response: Response, longest: usize) -> Result<Bytes> {
                 let told = response
                     .content_length()
                     .and_then(|length| usize::try_from(length).ok());
-                body.reserve(
-                    told.unwrap_or_default()
-                        .min(longest)
-                        .max(first.len() + chunk.len()),
-                );
+                body.reserve(first.len() + chunk.len() + told.unwrap_or_default().min(longest));
                 body.extend_from_slice(&first);
                 body.extend_from_slice(&chunk);
             }
@@ -380,7 +400,7 @@ fn of_the_road(error: &reqwest::Error) -> Error {
         )
         .with_remedy("name the authority that signed it: ca = \"<PEM file>\" in the cluster's section");
     }
-    if why.contains("InvalidContentType") {
+    if error.is_connect() && why.contains("InvalidContentType") {
         return Error::transient(
             "engine_unreachable",
             "what answers at the cluster's address speaks no TLS",

@@ -28,6 +28,9 @@ const DYNAMIC: &str = "strict";
 /// Indexes that one request names, so that its address is no longer than all take.
 const LOOKED_AT_ONCE: usize = 20;
 
+/// How long a cluster may take to say how its indexes are.
+const LOOKED_WITHIN: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// How long the mapping of an index is taken for what it was: another process may extend it.
 const BELIEVED: std::time::Duration = std::time::Duration::from_secs(30);
 
@@ -218,9 +221,15 @@ impl Inner {
         if !same(&note.cluster, Some(&product.cluster)) || !same(&note.index, described.uuid()) {
             return Err(fault::replaced(index.as_str()));
         }
+        self.owned(index, &note)?;
+        Ok(note)
+    }
+
+    /// Refuses an index that another fills.
+    fn owned(&self, index: &IndexName, note: &Note) -> Result<()> {
         match (&note.owner, self.owner()) {
             (Some(other), Some(own)) if *other != own => Err(fault::of_another(index.as_str())),
-            _ => Ok(note),
+            _ => Ok(()),
         }
     }
 
@@ -303,18 +312,25 @@ impl Inner {
                 "{}/_settings?flat_settings=true&expand_wildcards=all",
                 list.join("%2C")
             );
-            let answer = self.client.call(Call::get(path)).await?;
+            let answer = self
+                .client
+                .call(Call::get(path).hurried().within(LOOKED_WITHIN))
+                .await?;
             if !answer.is_success() {
                 let told = fault::Told::read(&answer.body);
                 if answer.status == 404 && told.is("index_not_found_exception") {
                     let gone = some.iter().find(|index| told.says(&format!("[{index}]")));
                     return Err(fault::missing(gone.unwrap_or(&some[0]).as_str()));
                 }
-                let what = "looking at the indexes";
-                return Err(fault::of_administration(answer.status, &answer.body, what));
+                // What is no answer of a cluster says nothing about indexes: whatever it is, it may pass.
+                let strange = || fault::unreadable("tells no settings of indexes");
+                return Err(fault::of_everyone(answer.status, &told).unwrap_or_else(strange));
             }
             let mut all: BTreeMap<String, Settled> = serde_json::from_slice(&answer.body)
-                .map_err(|_| fault::unreadable("does not tell the settings of indexes"))?;
+                .map_err(|_| fault::unreadable("tells no settings of indexes"))?;
+            if all.is_empty() {
+                return Err(fault::unreadable("tells no settings of indexes"));
+            }
             for index in some {
                 // An alias of this name would be answered with the index behind it.
                 let settled = all.remove(index.as_str());
@@ -381,6 +397,12 @@ impl Inner {
     pub(crate) async fn drop_index(&self, index: &IndexName) -> Result<()> {
         check_name(index)?;
         self.forget(index);
+        if self.owner().is_some()
+            && let Some(described) = self.describe(index).await?
+            && let Some(Meta { instep: Some(note) }) = &described.mappings.meta
+        {
+            self.owned(index, note)?;
+        }
         let answer = self
             .client
             .call(Call::head_or_delete(Method::DELETE, index.as_str()))

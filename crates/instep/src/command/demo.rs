@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::demo::{Live, Setup, configuration, write};
 use crate::output::Output;
 use crate::serving;
-use crate::wiring::{Access, Parts};
+use crate::wiring::{Access, Parts, forget};
 
 /// What the demo takes.
 #[derive(Debug, Args)]
@@ -109,7 +109,15 @@ pub(crate) async fn run(demo: Demo, output: &Output) -> Result<ExitCode> {
         ));
     }
     if demo.cluster.is_some() && former.is_some() {
-        forget_former(&parts).await?;
+        // Their state is gone, and nobody follows them.
+        let cluster = parts
+            .config
+            .clusters
+            .iter()
+            .find(|cluster| cluster.name.as_str() == "main");
+        if let Some(cluster) = cluster {
+            forget(&cluster.engine, &parts.active()).await?;
+        }
     }
     let listener = serving::listen(&parts.config, listen).await?;
     let live = demo
@@ -132,19 +140,6 @@ fn former_set(folder: &Path) -> Option<String> {
     let table: toml::Table = text.parse().ok()?;
     let sets = table.get("set")?.as_table()?;
     sets.keys().find(|name| name.starts_with(SET)).cloned()
-}
-
-/// Removes the indexes of the folder's earlier demo from the cluster: their state is gone, and nobody follows them.
-async fn forget_former(parts: &Parts) -> Result<()> {
-    let set = parts.active();
-    let engine = &parts.engine_of(&set)?.engine;
-    let ours = format!("documents-{set}-");
-    for index in engine.indexes().await? {
-        if index.as_str().starts_with(&ours) {
-            engine.drop_index(&index).await?;
-        }
-    }
-    Ok(())
 }
 
 /// Removes what an earlier demo left; anything else in the folder is refused by name.

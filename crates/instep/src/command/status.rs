@@ -18,7 +18,7 @@ use crate::wiring::{Access, Parts};
 const NAMED: usize = 8;
 
 /// `instep status`: reads the state, also beside a running process. Fails when a set, a collection or a source is halted, a
-/// set waits for its engine, or touches are not conserved.
+/// set waits for its engine or a source, or touches are not conserved.
 pub(crate) async fn status(path: &Path, output: &Output) -> Result<ExitCode> {
     let config = configuration(path)?;
     let active = config
@@ -52,7 +52,7 @@ pub(crate) async fn status(path: &Path, output: &Output) -> Result<ExitCode> {
     for set in answer["sets"].as_array_mut().into_iter().flatten() {
         let configured = config.sets.iter().any(|known| set["set"] == known.name.as_str());
         set["configured"] = configured.into();
-        if !runs {
+        if !runs || !configured {
             // Nobody asks its engine.
             set["problem"] = Value::Null;
         }

@@ -2,6 +2,8 @@
 //!
 //! An owner that ends in order knows that its own requests have ended, and passes on what it knew of those before it. One
 //! that is killed passes on nothing: then its last request may still arrive, until the deadline of a call is over.
+//! The moment is one of the machine's clock: one that jumps ahead between two owners, of which the first had trouble at
+//! its very end, shortens it.
 
 use instep_core::{ChangeLog, Owned, Result};
 use tokio::time::{Duration, Instant};

@@ -9,6 +9,10 @@ use super::{Event, Tenure};
 const SILENT: Duration = Duration::from_secs(3);
 /// An engine that has nothing to do is looked at after so long.
 const LOOK: Duration = Duration::from_secs(1);
+/// And is given so long, unless it gives up by itself.
+const LOOKED_WITHIN: Duration = Duration::from_secs(5);
+/// What a look may find of an engine that answers searches.
+const SEARCHED_ALL_THE_SAME: [&str; 2] = ["engine_busy", "engine_read_only"];
 
 impl Tenure<'_> {
     /// Says that the engine is silent, until it answers.
@@ -34,7 +38,7 @@ impl Tenure<'_> {
         let indexes: Vec<_> = partitions.map(|partition| partition.index.clone()).collect();
         let engine = self.on.engine.clone();
         self.tasks.spawn(async move {
-            let looked = tokio::time::timeout(SILENT, engine.look(&indexes)).await;
+            let looked = tokio::time::timeout(LOOKED_WITHIN, engine.look(&indexes)).await;
             Event::Looked(looked.unwrap_or_else(|_| Err(silent())))
         });
     }
@@ -45,13 +49,19 @@ impl Tenure<'_> {
         self.looked.filter(|_| is_idle).map(|looked| looked + LOOK)
     }
 
-    pub(super) fn looked(&mut self, result: Result<()>) -> Result<()> {
+    pub(super) fn looked(&mut self, result: Result<bool>) -> Result<()> {
         self.looked = Some(Instant::now());
         match result {
-            Ok(()) if !self.is_applying() => self.answered(),
-            Ok(()) => {}
+            Ok(true) if !self.is_applying() => self.answered(),
+            Ok(_) => {}
             Err(error) if error.is_transient() => {
-                self.put_on_hold(&error);
+                // The next look tells whether it is over; and what is to be written is tried all the same.
+                if self.on.report(Some(&error)) {
+                    tracing::warn!(set = %self.on.set, code = error.code(), "the set waits: {error}");
+                }
+                self.on
+                    .show_answers(SEARCHED_ALL_THE_SAME.contains(&error.code()));
+                self.hold.until.get_or_insert(Instant::now());
             }
             Err(error) => return Err(error),
         }
