@@ -22,7 +22,7 @@ async fn many_long_names_are_searched_as_one() {
     };
     let replicas: Settings = [("number_of_replicas".to_owned(), 0.into())].into();
     let mut indexes = Vec::new();
-    for at in 0..16 {
+    for at in 0..20 {
         let start = format!("names-{}-{at:02}-", std::process::id());
         let index = IndexName::from(format!("{start}{}", "x".repeat(200 - start.len())));
         cluster.ensure(&index, &mapping, &replicas).await.unwrap();
@@ -67,14 +67,15 @@ async fn many_long_names_are_searched_as_one() {
             .search(&principal, &["thing".into()], request)
             .unwrap()
     };
+    assert!(cluster.look(&indexes).await.unwrap(), "all is well with them");
     let found = cluster.search(&indexes, &ask("n")).await.unwrap();
-    assert_eq!(found.total.map(|total| total.value), Some(16));
+    assert_eq!(found.total.map(|total| total.value), Some(20));
     let sources: Vec<_> = found
         .hits
         .iter()
         .filter_map(|hit| hit.source.as_deref())
         .collect();
-    assert_eq!(sources, [r#"{"n":15}"#, r#"{"n":14}"#, r#"{"n":13}"#]);
+    assert_eq!(sources, [r#"{"n":19}"#, r#"{"n":18}"#, r#"{"n":17}"#]);
     let refused = cluster.search(&indexes, &ask("nowhere")).await.unwrap_err();
     assert_eq!(refused.code(), "query_shard_exception");
 

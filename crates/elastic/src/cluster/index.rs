@@ -18,15 +18,13 @@ use super::Inner;
 use super::client::{Answer, Call};
 use super::fault;
 use super::fields::{Known, LAYOUT, WRITE_ALIASES, properties, write_alias};
+use super::request::LONGEST_PATH;
 
 /// Fields that an index may have without being asked.
 const FIELDS_BY_DEFAULT: usize = 1_000;
 
 /// What a cluster does with members that no field names: it refuses the document.
 const DYNAMIC: &str = "strict";
-
-/// Indexes that one request names, so that its address is no longer than all take.
-const LOOKED_AT_ONCE: usize = 20;
 
 /// How long a cluster may take to say how its indexes are.
 const LOOKED_WITHIN: std::time::Duration = std::time::Duration::from_secs(2);
@@ -306,7 +304,10 @@ impl Inner {
         for index in indexes {
             check_name(index)?;
         }
-        for some in indexes.chunks(LOOKED_AT_ONCE) {
+        let mut rest = indexes;
+        while !rest.is_empty() {
+            let (some, others) = rest.split_at(fitting(rest));
+            rest = others;
             let list: Vec<&str> = some.iter().map(IndexName::as_str).collect();
             let path = format!(
                 "{}/_settings?flat_settings=true&expand_wildcards=all",
@@ -551,6 +552,16 @@ fn durable<'a>(settings: impl IntoIterator<Item = (&'a String, &'a Value)>) -> R
 fn unsafe_setting(name: &str, value: &str, why: &str) -> Error {
     Error::invalid("unsafe_setting", format!("with {name} = {value} {why}"))
         .with_remedy("leave it out of the settings, and of the cluster's index templates")
+}
+
+/// How many of these indexes, one at least, an address can name.
+fn fitting(indexes: &[IndexName]) -> usize {
+    let mut length = 0;
+    let fits = |index: &&IndexName| {
+        length += index.as_str().len() + 3;
+        length <= LONGEST_PATH
+    };
+    indexes.iter().take_while(fits).count().max(1)
 }
 
 /// A setting as a cluster shows it.

@@ -20,7 +20,7 @@ use super::sort::{self, Sorting};
 use crate::write;
 
 /// Names of indexes in an address are no longer than this; longer lists go into the body.
-const LONGEST_PATH: usize = 3_000;
+pub(crate) const LONGEST_PATH: usize = 3_000;
 
 impl Inner {
     /// See [`instep_core::Search::search`].
